@@ -1,0 +1,44 @@
+"""Error classes, and the one layout of every message: what broke, the facts, what to do."""
+
+from collections.abc import Mapping
+
+
+class TinygradWNError(Exception):
+    """Base of every error this package raises on purpose.
+
+    >>> print(ShapeError("add: shapes differ", {"a": (2, 3), "b": (4,)}, hint="reshape b"))
+    add: shapes differ
+      a    : (2, 3)
+      b    : (4,)
+      hint : reshape b
+    """
+
+    def __init__(self, what: str, facts: Mapping[str, object] | None = None, *, hint: str = "") -> None:
+        """Lay out `what` broke, the `facts` (a name and a value a line) and a `hint` that says what to do."""
+        rows = dict(facts or {}) | ({"hint": hint} if hint else {})
+        width = max(map(len, rows), default=0)
+        super().__init__("\n".join([what, *(f"  {name:<{width}} : {value}" for name, value in rows.items())]))
+
+
+class ShapeError(TinygradWNError, ValueError):
+    """Sizes that do not fit together, or an axis that is not there."""
+
+
+class DTypeError(TinygradWNError, TypeError):
+    """A value of a type or dtype that cannot be used here."""
+
+
+class ValueRangeError(TinygradWNError, ValueError):
+    """A number outside of what is allowed, for example a class label past the last class."""
+
+
+class ZeroNormError(ValueRangeError):
+    """A slice of v has norm 0, so v/‖v‖ has no direction."""
+
+
+class GradientError(TinygradWNError, RuntimeError):
+    """A gradient was asked for that does not exist, or that would be wrong."""
+
+
+class StateError(TinygradWNError, ValueError):
+    """A state or a file that does not fit the model, is damaged, or is of another kind."""
