@@ -1,6 +1,9 @@
 """Error classes, and the one layout of every message: what broke, the facts, what to do."""
 
 from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 
 
 class TinygradWNError(Exception):
@@ -42,3 +45,29 @@ class GradientError(TinygradWNError, RuntimeError):
 
 class StateError(TinygradWNError, ValueError):
     """A state or a file that does not fit the model, is damaged, or is of another kind."""
+
+
+def zero_norm(name: str, v: Any, zero: Any) -> ZeroNormError:
+    """The error for slices of v whose norm is 0; `zero` marks them, with size 1 on the axes of a slice.
+
+    >>> print(zero_norm("weight_norm", np.zeros((2, 3)), np.array([[False], [True]])))
+    weight_norm: a slice of v has norm 0, so it has no direction
+      v      : float64 [2, 3]
+      slices : [1, :]
+      hint   : give each slice a nonzero entry: draw v at random, or leave this slice out
+    """
+    places = np.argwhere(np.asarray(zero))
+    names = [
+        "["
+        + ", ".join(
+            ":" if n == 1 and full != 1 else str(i) for i, n, full in zip(p, np.shape(zero), v.shape, strict=True)
+        )
+        + "]"
+        for p in places[:4]
+    ]
+    more = f" and {len(places) - 4} more" if len(places) > 4 else ""
+    return ZeroNormError(
+        f"{name}: a slice of v has norm 0, so it has no direction",
+        {"v": f"{v.dtype} {list(v.shape)}", "slices": ", ".join(names) + more},
+        hint="give each slice a nonzero entry: draw v at random, or leave this slice out",
+    )

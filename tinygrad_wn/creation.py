@@ -1,0 +1,89 @@
+"""New tensors from sizes, and the package's random generator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .tensor import tensor
+
+if TYPE_CHECKING:
+    from .tensor import Tensor
+
+_generator = [np.random.default_rng()]
+
+
+def seed(n: int) -> None:
+    """Start the package's random generator anew from a number.
+
+    >>> tg.seed(0)
+    >>> first = tg.randn(2)
+    >>> tg.seed(0)
+    >>> bool(tg.all(first == tg.randn(2)))
+    True
+    """
+    _generator[0] = np.random.default_rng(n)
+
+
+def generator(rng: int | np.random.Generator | None = None) -> np.random.Generator:
+    """The generator that `rng` stands for: itself, a new one from a seed, or the package's for None.
+
+    >>> tg.generator(7).integers(10)
+    np.int64(9)
+    """
+    return _generator[0] if rng is None else np.random.default_rng(rng)
+
+
+def _filled(shape: Any, value: Any, dtype: Any, requires_grad: bool) -> Tensor:
+    return tensor(np.full(shape, value, dtype), requires_grad=requires_grad)
+
+
+def zeros(shape: Any, dtype: Any = "float32", requires_grad: bool = False) -> Tensor:
+    """A tensor of zeros.
+
+    >>> tg.zeros((1, 2))
+    Tensor([[0., 0.]])
+    """
+    return _filled(shape, 0, dtype, requires_grad)
+
+
+def ones(shape: Any, dtype: Any = "float32", requires_grad: bool = False) -> Tensor:
+    """A tensor of ones.
+
+    >>> tg.ones(2)
+    Tensor([1., 1.])
+    """
+    return _filled(shape, 1, dtype, requires_grad)
+
+
+def full(shape: Any, value: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor with `value` everywhere; a Python float makes float32, a Python integer int64.
+
+    >>> tg.full(2, 7.0)
+    Tensor([7., 7.])
+    """
+    return _filled(shape, value, tensor(value, dtype).dtype, requires_grad)
+
+
+def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Numbers from `start` (0 when only `stop` is given) up to but without `stop`: int64, or float32 for floats.
+
+    >>> tg.arange(3), tg.arange(0.0, 1.0, 0.5)
+    (Tensor([0, 1, 2]), Tensor([0. , 0.5]))
+    """
+    values = np.arange(start, stop, step) if stop is not None else np.arange(0, start, step)
+    kind = dtype or (np.float32 if values.dtype.kind == "f" else values.dtype)
+    return tensor(values, kind, requires_grad)
+
+
+def randn(
+    *shape: Any, dtype: Any = "float32", requires_grad: bool = False, rng: int | np.random.Generator | None = None
+) -> Tensor:
+    """Standard normal numbers; sizes come one by one or as a tuple; `rng` is a seed, a Generator, or the package's.
+
+    >>> tg.randn(2, 3, rng=0).shape
+    (2, 3)
+    """
+    sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape
+    return tensor(generator(rng).standard_normal(sizes), dtype, requires_grad)

@@ -1,0 +1,90 @@
+"""Public functions that are composed of ops, or that give an op the signature users know."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .op import OPS
+from .operators import HERE, index_arrays
+from .ops import elementwise, norm, reductions, structural
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .domains import Axis
+    from .tensor import Tensor
+
+
+def concat(arrays: Sequence[Any], axis: int = 0) -> Tensor:
+    """Join tensors along an axis that they have; all other sizes must be equal.
+
+    >>> tg.concat([tg.tensor([[1.0]]), tg.tensor([[2.0]])], axis=1)
+    Tensor([[1., 2.]])
+    """
+    return structural.concatenate(*arrays, axis=axis)
+
+
+def stack(arrays: Sequence[Any], axis: int = 0) -> Tensor:
+    """Join tensors of one shape along a new axis.
+
+    >>> tg.stack([tg.tensor([1.0, 2.0]), tg.tensor([3.0, 4.0])], axis=1)
+    Tensor([[1., 3.],
+            [2., 4.]])
+    """
+    return structural.concatenate(*(structural.expand_dims(x, axis=axis) for x in arrays), axis=axis)
+
+
+def take(x: Any, indices: Any, axis: int = 0) -> Tensor:
+    """Entries of `x` at integer `indices` along `axis`; negative ones count from the end.
+
+    >>> tg.take(tg.tensor([10.0, 20.0, 30.0]), tg.tensor([2, 0, 2]))
+    Tensor([30., 10., 30.])
+    """
+    (places,) = index_arrays(indices)
+    front = (slice(None),) * axis if axis >= 0 else (Ellipsis,)
+    back = () if axis >= 0 else (slice(None),) * (-1 - axis)
+    return structural.index(x, places, key=(*front, HERE, *back))
+
+
+def weight_norm(v: Any, g: Any, axis: Axis = 0, *, fused: bool = True) -> Tensor:
+    """w = g v / ‖v‖, equation 2 of arXiv 1602.07868: each slice of `v` gets length |g|.
+
+    `axis` is the axis (or tuple of axes) that keeps its own g; None is one g for the whole of v. g has as many axes as
+    v, of size 1 where it is shared: for a weight (out, in), axis=0 and g (out, 1). `fused=False` composes the same from
+    primitive ops. Raises ShapeError for another shape of g, ZeroNormError where a slice of v is zero.
+
+    >>> v, g = tg.tensor([[3.0, 4.0]], requires_grad=True), tg.tensor([[10.0]], requires_grad=True)
+    >>> tg.weight_norm(v, g, fused=False).sum().gradient(v, g)
+    (Tensor([[ 0.32, -0.24]]), Tensor([[1.4]]))
+    """
+    if fused:
+        return norm.weight_norm(v, g, axis=axis)
+    v, g = (x if hasattr(x, "_data") else structural.stop_gradient(x) for x in (v, g))
+    norm.weight_norm.result_shape([v.shape, g.shape], {"axis": axis})
+    rest = norm.other_axes(axis, v.ndim)
+    wide = structural.astype(v, dtype=np.float64)
+    unit = norm.ldexp(wide, -norm.exponent(wide, axis=rest))
+    length = elementwise.sqrt(reductions.sum(elementwise.square(unit), axis=rest, keepdims=True))
+    dtype = np.result_type(v.dtype, g.dtype, np.float32)
+    return structural.astype(structural.astype(g, dtype=np.float64) * (unit / length), dtype=dtype)
+
+
+def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
+    """x where x > 0, else negative_slope · x.
+
+    >>> tg.leaky_relu(tg.tensor([1.0, -1.0]))
+    Tensor([ 1.  , -0.01])
+    """
+    return OPS["where"](OPS["greater"](x, 0), x, OPS["multiply"](x, negative_slope))
+
+
+def gelu(x: Any) -> Tensor:
+    """x Φ(x) with Φ the normal distribution function (Hendrycks & Gimpel 2016, arXiv 1606.08415), by erf.
+
+    >>> tg.gelu(tg.tensor([0.0, 1.0]))
+    Tensor([0.        , 0.8413])
+    """
+    return OPS["multiply"](OPS["multiply"](x, 0.5), elementwise.erf(OPS["multiply"](x, 1 / math.sqrt(2))) + 1)

@@ -1,0 +1,51 @@
+"""The only place that calls numba.njit: flags and cache in one place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numba
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_on: ContextVar[bool] = ContextVar("kernels_are_on", default=os.environ.get("TINYGRAD_WN_KERNELS", "1") != "0")
+
+
+def kernel(function: F) -> F:
+    """Compile a loop with Numba: no fast-math, division as NumPy does it, machine code kept on disk where there is room.
+
+    A kernel file calls no compiled function of another file: Numba's disk cache would not see that one change.
+    """
+    options = {"error_model": "numpy", "nogil": True, "boundscheck": False}
+    try:
+        compiled: F = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder for the cache can be written to: compile anew in each process
+        compiled = numba.njit(**options)(function)
+    return compiled
+
+
+def kernels_are_on() -> bool:
+    """Whether ops run their kernels; `TINYGRAD_WN_KERNELS=0` in the environment turns them off for a process."""
+    return _on.get()
+
+
+@contextmanager
+def kernels(on: bool) -> Iterator[None]:
+    """Turn kernels on or off inside a `with` block, for this thread or task; off, every op runs its NumPy definition.
+
+    >>> with tg.kernels(False):
+    ...     tg.weight_norm(tg.tensor([[3.0, 4.0]]), tg.tensor([[10.0]]))
+    Tensor([[6., 8.]])
+    """
+    token = _on.set(on)
+    try:
+        yield
+    finally:
+        _on.reset(token)

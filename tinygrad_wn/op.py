@@ -1,0 +1,217 @@
+"""Op: one declaration that the engine, the tests, the kernels and the compiler all read; and the registry of all ops."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
+
+import numpy as np
+
+from .domains import Array, Domain
+from .errors import DTypeError, ShapeError
+from .kernels.jit import kernels_are_on
+from .shapes import Misfit
+
+if TYPE_CHECKING:
+    from .tensor import Tensor
+
+P = ParamSpec("P")
+V = TypeVar("V", bound=Callable[..., Any])
+
+OPS: dict[str, Op[...]] = {}
+"""Every declared op by name; the tests run over it, so there is no list of tests to forget."""
+
+
+class Interpreter(Protocol):
+    """Whoever carries out op calls: the eager engine, or a compiler that writes them down."""
+
+    def __call__(
+        self, op: Op[...], inputs: tuple[Any, ...], params: dict[str, Any], targets: tuple[Any, ...] | None
+    ) -> Any:
+        """Run `op`; with `targets`, write the results into these tensors."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A legal call by named sizes: "(o,i),(o,1)" with params; "(n):c" holds integers from 0 to c - 1."""
+
+    shapes: str
+    params: dict[str, Any]
+
+
+def case(shapes: str, **params: Any) -> Case:
+    """Make a Case: `case("(o,i),(o,1)", axis=0)`."""
+    return Case(shapes, params)
+
+
+class Slot:
+    """The interpreter slot: the eager engine fills it, others lie over it for a thread or a task."""
+
+    def __init__(self) -> None:
+        self.eager: Interpreter | None = None
+        self.over: ContextVar[Interpreter | None] = ContextVar("interpreter", default=None)
+
+
+slot = Slot()
+
+
+class Op(Generic[P]):
+    """A NumPy definition with its shape rule, legal cases, an optional kernel and, set by `@op.vjp`, its derivative.
+
+    Arguments annotated with a Domain are data (tensors, arrays, Python numbers); all others are parameters.
+    Calling an op runs it on tensors; `compute` runs it on arrays.
+    """
+
+    def __init__(
+        self,
+        definition: Callable[P, Any],
+        *,
+        cases: list[Case],
+        shape: Callable[..., Any],
+        kernel: Callable[..., bool] | None,
+        gradient: bool,
+        elementwise: bool,
+    ) -> None:
+        signature = inspect.signature(definition)
+        hints = typing.get_type_hints(definition, include_extras=True)
+        domains = {name: typing.get_args(hints[name])[1:] for name in signature.parameters}
+        self.domains = {name: extra[0] for name, extra in domains.items() if extra and isinstance(extra[0], Domain)}
+        self.input_names = tuple(self.domains)
+        rest = {name: p for name, p in signature.parameters.items() if name not in self.domains}
+        self.variadic = any(p.kind is p.VAR_POSITIONAL for p in signature.parameters.values())
+        self.optional = {n for n in self.input_names if signature.parameters[n].default is None}
+        self.defaults = {name: p.default for name, p in rest.items() if p.default is not p.empty}
+        self.param_names = tuple(rest)
+        self.integers = [(i, n) for i, n in enumerate(self.input_names) if self.domains[n].kind == "integer"]
+        self.name = self.__name__ = definition.__name__
+        self.__doc__, self.__module__ = definition.__doc__, definition.__module__
+        self.__signature__, self.__wrapped__ = signature, definition
+        self.definition = np.errstate(all="ignore")(definition)
+        self.cases, self.shape, self.kernel = cases, shape, kernel
+        self.gradient, self.elementwise = gradient, elementwise
+        self.pull: Callable[..., Any] | None = None
+        self.keeps_result = False
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}{self.__signature__}>"
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Tensor:
+        """Run the op on tensors, arrays and Python numbers; record it where a gradient is wanted."""
+        inputs, params = self._bind(args, kwargs)
+        return (slot.over.get() or slot.eager)(self, inputs, params, None)  # type: ignore[misc, no-any-return]
+
+    def into(self, targets: tuple[Any, ...], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Write the results into the arrays of `targets`: the one door for writes, which raises their version."""
+        inputs, params = self._bind(args, kwargs)
+        (slot.over.get() or slot.eager)(self, inputs, params, targets)  # type: ignore[misc]
+
+    def vjp(self, rule: V) -> V:
+        """Declare how cotangents flow: `rule(ct, y, *inputs, **params)` gives one cotangent per input.
+
+        Each is a Tensor expression, None for no gradient, or a function that the engine calls only when someone wants
+        the result. With several outputs `ct` and `y` are tuples. A rule that calls its result `_` does not need it,
+        so the engine does not keep it.
+        """
+        self.pull = rule
+        self.keeps_result = list(inspect.signature(rule).parameters)[1] != "_"
+        return rule
+
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Sort arguments into data and parameters."""
+        if self.variadic:
+            return args, self._params(kwargs)
+        count = len(self.input_names)
+        if len(args) == count and not kwargs and len(self.defaults) == len(self.param_names):
+            return args, self.defaults
+        if len(args) > count + len(self.param_names):
+            raise DTypeError(f"{self.name}: too many arguments", {"given": len(args)}, hint=f"{self!r}")
+        named = dict(zip(self.input_names + self.param_names, args, strict=False))
+        if twice := named.keys() & kwargs.keys():
+            raise DTypeError(f"{self.name}: {sorted(twice)[0]!r} is given twice", hint=f"{self!r}")
+        named |= kwargs
+        missing = [n for n in self.input_names if n not in named and n not in self.optional]
+        if missing:
+            raise DTypeError(f"{self.name}: argument {missing[0]!r} is missing", hint=f"{self!r}")
+        inputs = tuple(named.pop(n, None) for n in self.input_names)
+        return inputs, self._params(named)
+
+    def _params(self, given: dict[str, Any]) -> dict[str, Any]:
+        params = self.defaults | given
+        if len(params) != len(self.param_names) or params.keys() != set(self.param_names):
+            unknown, missing = params.keys() - set(self.param_names), set(self.param_names) - params.keys()
+            facts = {"unknown": ", ".join(sorted(unknown)), "missing": ", ".join(sorted(missing))}
+            raise DTypeError(f"{self.name}: wrong arguments", {k: v for k, v in facts.items() if v}, hint=f"{self!r}")
+        return params
+
+    def result_shape(self, shapes: list[Any], params: dict[str, Any]) -> Any:
+        """Result shape by the rule (a tuple of shapes for several outputs), or a ShapeError with all the facts."""
+        try:
+            return self.shape(*shapes, **params)
+        except Misfit as misfit:
+            names = [self.input_names[min(i, len(self.input_names) - 1)] for i in range(len(shapes))]
+            if self.variadic:
+                first = len(self.input_names) - 1
+                names = [n if i < first else f"{n}[{i - first}]" for i, n in enumerate(names)]
+            facts: dict[str, object] = {n: list(s) for n, s in zip(names, shapes, strict=True) if s is not None}
+            facts |= {n: repr(params[n]) for n in self.param_names if n in ("axis", "axes", "shape")}
+            raise ShapeError(f"{self.name}: {misfit.what}", facts, hint=misfit.hint) from None
+
+    def compute(self, arrays: list[Any], params: dict[str, Any]) -> Any:
+        """Run on arrays (Python numbers and None allowed): by the kernel where there is one that takes the call."""
+        for i, name in self.integers:
+            for one in arrays[i:] if self.variadic else arrays[i : i + 1]:
+                if np.asarray(one).dtype.kind not in "iu":
+                    raise DTypeError(f"{self.name}: {name} must hold integers", {"dtype": np.asarray(one).dtype})
+        if self.elementwise and self.kernel is None:
+            try:
+                return self.definition(*arrays, **params)
+            except ValueError:
+                self.result_shape([np.shape(a) for a in arrays], params)
+                raise
+        shape = self.result_shape([None if a is None else np.shape(a) for a in arrays], params)
+        if self.kernel is not None and kernels_are_on() and (dtype := common_float(arrays)) is not None:
+            several = bool(shape) and isinstance(shape[0], tuple)
+            results = tuple(np.empty(s, dtype) for s in (shape if several else (shape,)))
+            if self.kernel(*results, *arrays, **params):
+                return results if several else results[0]
+        return self.definition(*arrays, **params)
+
+
+def common_float(arrays: list[Any]) -> np.dtype[Any] | None:
+    """The one float dtype that all arrays have, or None: kernels take nothing else."""
+    first = arrays[0].dtype if isinstance(arrays[0], np.ndarray) else None
+    if first is None or first.kind != "f":
+        return None
+    return first if all(a is None or (isinstance(a, np.ndarray) and a.dtype == first) for a in arrays) else None
+
+
+def op(
+    *,
+    cases: list[Case],
+    shape: Callable[..., Any],
+    kernel: Callable[..., bool] | None = None,
+    gradient: bool = True,
+    elementwise: bool = False,
+) -> Callable[[Callable[P, Any]], Op[P]]:
+    """Declare an op: the decorated function is its NumPy definition.
+
+    `cases` are legal calls; `shape` maps input shapes and params to the result's shape; `kernel(*results, *inputs,
+    **params)` fills its first arguments and says whether it took the call; `gradient=False` is an op whose result is
+    data; `elementwise` says that NumPy itself checks shapes by broadcasting.
+    """
+
+    def declare(definition: Callable[P, Any]) -> Op[P]:
+        new = Op(definition, cases=cases, shape=shape, kernel=kernel, gradient=gradient, elementwise=elementwise)
+        if new.name in OPS:
+            raise DTypeError(f"op {new.name!r} is declared twice")
+        OPS[new.name] = new
+        return new
+
+    return declare
+
+
+__all__ = ["OPS", "Array", "Case", "Concatenate", "Op", "case", "op", "slot"]

@@ -1,0 +1,398 @@
+"""Tensor, the graph that it records, and the walk back. Reads from top to bottom in one sitting.
+
+A `Tensor` is an array and, when it was computed from something that wants a gradient, the `Node` that made it. A node
+knows its op and its inputs, and nothing points from a node to its results, so a graph has no reference cycles and is
+gone the moment its last tensor goes. Serial numbers rise as nodes are made: taking the newest first from a heap is
+reverse topological order, without a sort and without recursion.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import DTypeError, GradientError, ShapeError
+from .op import Op, slot
+from .operators import Operators
+from .walk import key_of, recorded, recording, walk
+
+if TYPE_CHECKING:
+    from .domains import Array, Shape
+
+_serials = itertools.count()
+
+
+class Node:
+    """One recorded op call: what its vjp needs, and the versions of the arrays at that time."""
+
+    __slots__ = ("inputs", "op", "outputs", "params", "results", "serial", "several", "versions")
+
+    def __init__(
+        self, op: Op[...], inputs: tuple[Any, ...], params: dict[str, Any], outputs: int, several: bool
+    ) -> None:
+        self.op, self.inputs, self.params, self.outputs, self.several = op, inputs, params, outputs, several
+        self.serial = next(_serials)
+        self.versions = [x._writes[0] if isinstance(x, Tensor) else 0 for x in inputs]
+        self.results: list[tuple[Array, list[int], int]] = []
+
+    def pull(self, cotangents: list[Tensor | None]) -> tuple[Any, ...]:
+        """Cotangents of the inputs, from those of the results."""
+        inputs = self.inputs
+        if self.versions != [x._writes[0] if isinstance(x, Tensor) else 0 for x in inputs]:
+            inputs = tuple(self._guarded(i, x) for i, x in enumerate(inputs))
+        results = tuple(self._result(i) for i in range(len(self.results)))
+        rule: Any = self.op.pull
+        if not self.several:
+            ct = rule(cotangents[0], results[0] if results else None, *inputs, **self.params)
+            return ct if isinstance(ct, tuple) else (ct,)
+        filled = tuple(
+            wrap(np.zeros_like(array)) if ct is None else ct
+            for ct, (array, _, _) in zip(cotangents, self.results, strict=True)
+        )
+        found: tuple[Any, ...] = rule(filled, results, *inputs, **self.params)
+        return found
+
+    def _result(self, index: int) -> Tensor:
+        """The result as it was, with its place in the graph, so that it can be differentiated again."""
+        array, writes, version = self.results[index]
+        if writes[0] != version:
+            return Overwritten(array, f"{self.op.name}: its result")
+        return wrap(array, self, index, writes)
+
+    def _guarded(self, index: int, x: Any) -> Any:
+        if not isinstance(x, Tensor) or x._writes[0] == self.versions[index]:
+            return x
+        names = self.op.input_names
+        return Overwritten(x._data, f"{self.op.name}: its input {names[min(index, len(names) - 1)]!r}")
+
+
+class Tensor(Operators):
+    """An n-dimensional array that records what is computed from it. Make one with `tg.tensor`."""
+
+    __slots__ = ("__weakref__", "_data", "_index", "_node", "_writes", "_wants", "grad")
+    _data: Array
+    _index: int
+    _node: Node | None
+    _writes: list[int]
+    _wants: bool
+    grad: Tensor | None
+
+    def __init__(self) -> None:
+        raise DTypeError("Tensor() cannot be called", hint="make one with tg.tensor(data)")
+
+    @property
+    def data(self) -> Array:
+        """The values as a read-only NumPy view. Assigning copies new values of the same shape into the tensor."""
+        view = self._data.view()
+        view.flags.writeable = False
+        return view
+
+    @data.setter
+    def data(self, values: Any) -> None:
+        new = np.asarray(values._data if isinstance(values, Tensor) else values)
+        if new.shape != self.shape:
+            raise ShapeError("new values must have the tensor's shape", {"tensor": self.shape, "values": new.shape})
+        if new.dtype != self.dtype and not np.can_cast(new.dtype, self.dtype, "same_kind"):
+            raise DTypeError("new values do not fit the dtype", {"tensor": self.dtype, "values": new.dtype})
+        write(self, new)
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether op calls on this tensor are recorded. May be set on a float tensor that was not computed."""
+        return self._wants
+
+    @requires_grad.setter
+    def requires_grad(self, wanted: bool) -> None:
+        if self._node is not None:
+            raise GradientError("requires_grad of a computed tensor follows from its inputs", hint="use t.detach()")
+        if wanted and self.dtype.kind != "f":
+            raise DTypeError("only float32 and float64 tensors can require a gradient", {"dtype": self.dtype})
+        self._wants = bool(wanted)
+
+    def numpy(self) -> Array:
+        """The values as a read-only NumPy view; `.copy()` makes an array of your own."""
+        return self.data
+
+    @property
+    def shape(self) -> Shape:  # type: ignore[override]
+        """Size of each axis."""
+        return self._data.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """NumPy dtype of the values."""
+        return self._data.dtype
+
+    @property
+    def ndim(self) -> int:  # type: ignore[override]
+        """Number of axes."""
+        return self._data.ndim
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return self._data.size
+
+    def item(self) -> Any:
+        """The only value, as a Python number."""
+        if self.size != 1:
+            raise ShapeError("only a tensor with one value has an item", {"shape": list(self.shape)})
+        return self._data.item()
+
+    def __float__(self) -> float:
+        """The only value as a float."""
+        return float(self.item())
+
+    def __int__(self) -> int:
+        """The only value as an int."""
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        """Truth of the only value."""
+        return bool(self.item())
+
+    def __index__(self) -> int:
+        """The only value of an integer tensor, for use in `range` or as an index."""
+        if self.dtype.kind not in "iu":
+            raise DTypeError("only an integer tensor is an index", {"dtype": self.dtype})
+        return int(self.item())
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """Give the values to NumPy, unless a gradient would be lost on the way."""
+        if self.requires_grad:
+            raise GradientError("NumPy would lose the gradient of this tensor", hint="take t.detach() or t.numpy()")
+        return np.array(self.data, dtype, copy=copy)
+
+    def __repr__(self) -> str:
+        values = np.array2string(self._data, separator=", ", prefix="Tensor(")
+        notes = "" if self.dtype in (np.float32, np.int64, np.bool_) else f", dtype={self.dtype}"
+        return f"Tensor({values}{notes}{', requires_grad=True' if self.requires_grad else ''})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle values, not the graph."""
+        if self._node is not None:
+            raise GradientError("a computed tensor cannot be copied with its graph", hint="copy t.detach()")
+        return restore, (self._data, self.requires_grad)
+
+    def detach(self) -> Tensor:
+        """The same values without the graph; memory is shared."""
+        return wrap(self._data, writes=self._writes)
+
+    def backward(self, gradient: Any = None, create_graph: bool = False) -> None:
+        """Add d(self)/d(leaf) to `.grad` of every leaf that requires a gradient.
+
+        `gradient` is the cotangent, of this tensor's shape; a tensor with one value needs none. `create_graph=True`
+        records the walk, so that `.grad` can be differentiated again. Raises GradientError without a graph.
+
+        >>> x = tg.tensor([1.0, 2.0], requires_grad=True)
+        >>> (x * x).sum().backward()
+        >>> x.grad
+        Tensor([2., 4.])
+        """
+        if not self.requires_grad:
+            raise GradientError(
+                "backward: this tensor does not depend on any tensor that requires a gradient",
+                {"tensor": f"{self.dtype} {list(self.shape)}"},
+                hint="make the inputs with requires_grad=True, and compute outside of tg.no_grad()",
+            )
+        found = walk(self, _cotangent(self, gradient, "backward(gradient)"), None, create_graph)
+        with recorded(create_graph):
+            new = [(leaf, ct if leaf.grad is None else leaf.grad + ct) for leaf, ct in found.values()]
+        for leaf, total in new:
+            leaf.grad = total
+
+    def gradient(self, *inputs: Tensor, cotangent: Any = None, create_graph: bool = False) -> tuple[Tensor, ...]:
+        """d(self)/d(input) for each of `inputs`, always a tuple; zeros where there is no dependence; touches no `.grad`.
+
+        >>> x = tg.tensor(3.0, requires_grad=True)
+        >>> (slope,) = (x**2).gradient(x, create_graph=True)
+        >>> slope, slope.gradient(x)
+        (Tensor(6., requires_grad=True), (Tensor(2.),))
+        """
+        for x in inputs:
+            if not isinstance(x, Tensor) or not x.requires_grad:
+                raise GradientError(
+                    "gradient: each input must be a tensor that requires a gradient", {"input": repr(x)}
+                )
+        seed = _cotangent(self, cotangent, "gradient(..., cotangent=...)")
+        found = walk(self, seed, inputs, create_graph) if self.requires_grad else {}
+        return tuple(found[key_of(x)][1] if key_of(x) in found else wrap(np.zeros_like(x._data)) for x in inputs)
+
+
+class Overwritten(Tensor):
+    """Stands for an array that was overwritten after it was recorded: its shape is still right, its values are not."""
+
+    __slots__ = ("_array", "_what")
+
+    def __init__(self, array: Array, what: str) -> None:
+        self._array, self._what = array, what
+        self._node, self._index, self._writes, self._wants, self.grad = None, 0, [0], False, None
+
+    @property
+    def shape(self) -> Shape:  # type: ignore[override]
+        """Size of each axis."""
+        return self._array.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """NumPy dtype of the lost values."""
+        return self._array.dtype
+
+    @property
+    def ndim(self) -> int:  # type: ignore[override]
+        """Number of axes."""
+        return self._array.ndim
+
+    @property
+    def _data(self) -> Array:  # type: ignore[override]
+        raise GradientError(
+            f"{self._what} was overwritten after it was recorded, and its gradient needs the old values",
+            {"tensor": f"{self._array.dtype} {list(self._array.shape)}"},
+            hint="walk back before you write (an optimizer step, `t.data = ...`), or compute the result again",
+        )
+
+
+def wrap(
+    array: Array, node: Node | None = None, index: int = 0, writes: list[int] | None = None, requires_grad: bool = False
+) -> Tensor:
+    """A tensor over `array` itself, without a copy."""
+    new: Tensor = object.__new__(Tensor)
+    new._data, new._node, new._index, new.grad = array, node, index, None
+    new._writes = [0] if writes is None else writes
+    new._wants = requires_grad or node is not None
+    return new
+
+
+def restore(array: Array, requires_grad: bool) -> Tensor:
+    """Make a tensor from what pickle or copy kept."""
+    return wrap(array, requires_grad=requires_grad)
+
+
+def write(target: Tensor, values: Array) -> None:
+    """Overwrite the array of `target`, and raise its version so that a walk which needs the old values says so."""
+    target._writes[0] += 1
+    np.copyto(target._data, values, casting="same_kind")
+
+
+def _cotangent(result: Tensor, given: Any, what: str) -> Tensor:
+    if given is None:
+        if result.size != 1:
+            raise GradientError(
+                f"{what} is needed for a result with more than one value",
+                {"result": list(result.shape)},
+                hint="sum the result, or give a cotangent of its shape",
+            )
+        return wrap(np.ones_like(result._data))
+    ct = given if isinstance(given, Tensor) else wrap(np.asarray(given))
+    if ct.shape != result.shape:
+        raise ShapeError(
+            f"{what} must have the result's shape", {"result": list(result.shape), "given": list(ct.shape)}
+        )
+    return ct if ct.dtype == result.dtype else ct.astype(result.dtype)
+
+
+def as_array(data: Any, dtype: Any = None) -> Array:
+    """The array of `data` in a dtype that tensors have; Python floats become float32; no copy where none is needed."""
+    if isinstance(data, Tensor):
+        array = data._data
+    else:
+        try:
+            array = np.asarray(data)
+        except ValueError as ragged:
+            raise ShapeError("tensor: rows differ in length", {"numpy": ragged}) from None
+    if dtype is None:
+        dtype = np.float32 if array.dtype == np.float64 and not hasattr(data, "dtype") else array.dtype
+    wanted = np.dtype(dtype).newbyteorder("=")
+    if wanted.kind not in "iub" and wanted not in (np.float32, np.float64):
+        raise DTypeError(
+            "tensor: values must be float32, float64, integers or booleans",
+            {"dtype": wanted},
+            hint="convert them first",
+        )
+    return array.astype(wanted, copy=False)
+
+
+def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Make a tensor from numbers, nested lists or an array; the values are copied.
+
+    Python floats become float32, Python integers int64; arrays keep their dtype. Raises DTypeError for other dtypes
+    (and for `requires_grad` on integers), ShapeError for ragged lists.
+
+    >>> tg.tensor([[1, 2], [3, 4]], dtype="float32")
+    Tensor([[1., 2.],
+            [3., 4.]])
+    """
+    array = as_array(data, dtype)
+    if requires_grad and array.dtype.kind != "f":
+        raise DTypeError("only float32 and float64 tensors can require a gradient", {"dtype": array.dtype})
+    return wrap(np.array(array, order="C"), requires_grad=requires_grad)
+
+
+def eager(op: Op[...], given: tuple[Any, ...], params: dict[str, Any], targets: tuple[Any, ...] | None) -> Any:
+    """Run an op call now, and record it where a gradient is wanted: the interpreter of every day."""
+    inputs = list(given)
+    arrays: list[Any] = []
+    track = False
+    for i, x in enumerate(given):
+        if isinstance(x, Tensor):
+            track = track or x._wants
+            arrays.append(x._data)
+        elif x is None or type(x) in (float, int, bool):
+            arrays.append(x)
+        else:
+            inputs[i] = wrap(as_array(x))
+            arrays.append(inputs[i]._data)
+    if not any(isinstance(a, np.ndarray) for a in arrays):
+        arrays = [a if a is None else as_array(a) for a in arrays]
+    results = op.compute(arrays, params)
+    if targets is not None:
+        return _store(op, targets, results)
+    several = type(results) is tuple
+    made = results if several else (results,)
+    made = tuple(r if type(r) is np.ndarray else np.asarray(r) for r in made)
+    if not (track and op.pull is not None and recording.get()):
+        out = tuple(wrap(r, writes=_shared(r, given)) for r in made)
+        return out if several else out[0]
+    inputs = [_owned(x, g) for x, g in zip(inputs, given, strict=True)]
+    node = Node(op, tuple(inputs), params, len(made), several)
+    out = tuple(wrap(r, node, i, _shared(r, given)) for i, r in enumerate(made))
+    if op.keeps_result or several:
+        node.results = [(t._data, t._writes, t._writes[0]) for t in out]
+    return out if several else out[0]
+
+
+def _owned(x: Any, given: Any) -> Any:
+    """A recorded array of the caller is copied: writing to it later must not change a gradient."""
+    if isinstance(given, np.ndarray):
+        return wrap(np.array(x._data))
+    return x
+
+
+def _shared(result: Array, inputs: tuple[Any, ...]) -> list[int] | None:
+    """The version counter of the tensor whose memory `result` looks into, if there is one."""
+    if not inputs or not isinstance(inputs[0], Tensor):
+        return None
+    source = inputs[0]._data
+    if result is source or (result.base is not None and (result.base is source or result.base is source.base)):
+        return inputs[0]._writes
+    return None
+
+
+def _store(op: Op[...], targets: tuple[Any, ...], results: Any) -> None:
+    """Write results into targets: all are checked before the first is written."""
+    values = results if isinstance(results, tuple) else (results,)
+    for target, value in zip(targets, values, strict=True):
+        if target._node is not None:
+            raise GradientError(f"{op.name}: a computed tensor cannot be overwritten", hint="write to a leaf")
+        if target.shape != value.shape or target.dtype != value.dtype:
+            raise ShapeError(
+                f"{op.name}: results must fit what they overwrite",
+                {"target": f"{target.dtype} {list(target.shape)}", "result": f"{value.dtype} {list(value.shape)}"},
+            )
+    for target, value in zip(targets, values, strict=True):
+        write(target, value)
+
+
+slot.eager = eager

@@ -1,0 +1,130 @@
+"""The walk back through a recorded graph: newest node first, each once, cotangents summed on the way."""
+
+from __future__ import annotations
+
+import heapq
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from .op import OPS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .tensor import Node, Tensor
+
+    Key: TypeAlias = tuple[int, int]
+
+recording: ContextVar[bool] = ContextVar("recording", default=True)
+
+
+@contextmanager
+def recorded(on: bool) -> Iterator[None]:
+    """Record op calls, or not, for this thread or task."""
+    token = recording.set(on)
+    try:
+        yield
+    finally:
+        recording.reset(token)
+
+
+def no_grad() -> Any:
+    """Compute without recording inside a `with` block or a decorated function, for this thread or task only.
+
+    >>> x = tg.tensor(2.0, requires_grad=True)
+    >>> with tg.no_grad():
+    ...     y = x * x
+    >>> y.requires_grad
+    False
+    """
+    return recorded(False)
+
+
+def key_of(tensor: Tensor) -> Key:
+    """What a tensor is known by during a walk: a leaf by itself, a result by its node."""
+    return (-id(tensor), 0) if tensor._node is None else (tensor._node.serial, tensor._index)
+
+
+def walk(
+    result: Tensor, cotangent: Tensor, targets: tuple[Tensor, ...] | None, create_graph: bool
+) -> dict[Key, tuple[Tensor, Tensor]]:
+    """Cotangents of all leaves, or of `targets` alone, as (tensor, cotangent) by key."""
+    found: dict[Key, tuple[Tensor, Tensor]] = {}
+    wanted = None if targets is None else {key_of(t): t for t in targets}
+    useful = None if wanted is None else _useful(result, wanted)
+    pending: dict[int, list[Tensor | None]] = {}
+    heap: list[tuple[int, Node]] = []
+
+    def give(x: Tensor, ct: Tensor) -> None:
+        key, node = key_of(x), x._node
+        if key in wanted if wanted is not None else node is None:
+            _add(found, key, x, ct)
+        if node is not None and (useful is None or node.serial in useful):
+            if node.serial not in pending:
+                pending[node.serial] = [None] * node.outputs
+                heapq.heappush(heap, (-node.serial, node))
+            held = pending[node.serial][x._index]
+            pending[node.serial][x._index] = ct if held is None else held + ct
+
+    def wants(x: Any) -> bool:
+        if not getattr(x, "requires_grad", False):
+            return False
+        return wanted is None or key_of(x) in wanted or (x._node is not None and x._node.serial in (useful or ()))
+
+    with recorded(create_graph):
+        give(result, cotangent)
+        while heap:
+            serial, node = heapq.heappop(heap)
+            cotangents = node.pull(pending.pop(-serial))
+            for x, ct in zip(node.inputs, cotangents, strict=True):
+                if ct is not None and wants(x):
+                    give(x, _fit(ct() if callable(ct) else ct, x))
+    return found
+
+
+def _add(found: dict[Key, tuple[Tensor, Tensor]], key: Key, x: Tensor, ct: Tensor) -> None:
+    found[key] = (x, found[key][1] + ct) if key in found else (x, ct)
+
+
+def _fit(ct: Tensor, x: Tensor) -> Tensor:
+    """Undo broadcasting and promotion: the cotangent of `x` has its shape and dtype."""
+    if ct.shape != x.shape:
+        ct = OPS["sum_to"](ct, shape=x.shape)
+    return ct if ct.dtype == x.dtype else OPS["astype"](ct, dtype=x.dtype)
+
+
+def nodes_below(result: Tensor) -> dict[int, Node]:
+    """All nodes that `result` was computed by, by serial number."""
+    nodes: dict[int, Node] = {}
+    stack = [result._node]
+    while stack:
+        node = stack.pop()
+        if node is not None and node.serial not in nodes:
+            nodes[node.serial] = node
+            stack += [x._node for x in node.inputs if getattr(x, "requires_grad", False)]
+    return nodes
+
+
+def leaves_below(result: Tensor) -> Iterator[Tensor]:
+    """The tensors that a walk back from `result` ends at."""
+    if result._node is None and result.requires_grad:
+        yield result
+    for node in nodes_below(result).values():
+        for x in node.inputs:
+            if getattr(x, "requires_grad", False) and x._node is None:
+                yield x
+
+
+def _useful(result: Tensor, wanted: dict[Key, Tensor]) -> set[int]:
+    """Serials of the nodes through which a wanted tensor reaches `result`."""
+    nodes = nodes_below(result)
+    useful: set[int] = set()
+    for serial in sorted(nodes):
+        for x in nodes[serial].inputs:
+            if getattr(x, "requires_grad", False) and (
+                key_of(x) in wanted or (x._node is not None and x._node.serial in useful)
+            ):
+                useful.add(serial)
+                break
+    return useful
