@@ -97,7 +97,11 @@ class Op(Generic[P]):
         self.keeps_result = False
 
     def __repr__(self) -> str:
-        return f"<op {self.name}{self.__signature__}>"
+        shown = [
+            f"*{n}" if p.kind is p.VAR_POSITIONAL else n if p.default is p.empty else f"{n}={p.default!r}"
+            for n, p in self.__signature__.parameters.items()
+        ]
+        return f"{self.name}({', '.join(shown)})"
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Tensor:
         """Run the op on tensors, arrays and Python numbers; record it where a gradient is wanted."""
@@ -128,14 +132,14 @@ class Op(Generic[P]):
         if len(args) == count and not kwargs and len(self.defaults) == len(self.param_names):
             return args, self.defaults
         if len(args) > count + len(self.param_names):
-            raise DTypeError(f"{self.name}: too many arguments", {"given": len(args)}, hint=f"{self!r}")
+            raise DTypeError(f"{self.name}: too many arguments", {"given": len(args)}, hint=f"call {self!r}")
         named = dict(zip(self.input_names + self.param_names, args, strict=False))
         if twice := named.keys() & kwargs.keys():
-            raise DTypeError(f"{self.name}: {sorted(twice)[0]!r} is given twice", hint=f"{self!r}")
+            raise DTypeError(f"{self.name}: {sorted(twice)[0]!r} is given twice", hint=f"call {self!r}")
         named |= kwargs
         missing = [n for n in self.input_names if n not in named and n not in self.optional]
         if missing:
-            raise DTypeError(f"{self.name}: argument {missing[0]!r} is missing", hint=f"{self!r}")
+            raise DTypeError(f"{self.name}: argument {missing[0]!r} is missing", hint=f"call {self!r}")
         inputs = tuple(named.pop(n, None) for n in self.input_names)
         return inputs, self._params(named)
 
@@ -144,7 +148,7 @@ class Op(Generic[P]):
         if len(params) != len(self.param_names) or params.keys() != set(self.param_names):
             unknown, missing = params.keys() - set(self.param_names), set(self.param_names) - params.keys()
             facts = {"unknown": ", ".join(sorted(unknown)), "missing": ", ".join(sorted(missing))}
-            raise DTypeError(f"{self.name}: wrong arguments", {k: v for k, v in facts.items() if v}, hint=f"{self!r}")
+            raise DTypeError(f"{self.name}: wrong arguments", {k: v for k, v in facts.items() if v}, hint=f"call {self!r}")
         return params
 
     def result_shape(self, shapes: list[Any], params: dict[str, Any]) -> Any:

@@ -342,7 +342,7 @@ def eager(op: Op[...], given: tuple[Any, ...], params: dict[str, Any], targets: 
         elif x is None or type(x) in (float, int, bool):
             arrays.append(x)
         else:
-            inputs[i] = wrap(as_array(x))
+            inputs[i] = wrap(as_array(x) if hasattr(x, "dtype") else _list_array(x, given))
             arrays.append(inputs[i]._data)
     if not any(isinstance(a, np.ndarray) for a in arrays):
         arrays = [a if a is None else as_array(a) for a in arrays]
@@ -361,6 +361,13 @@ def eager(op: Op[...], given: tuple[Any, ...], params: dict[str, Any], targets: 
     if op.keeps_result or several:
         node.results = [(t._data, t._writes, t._writes[0]) for t in out]
     return out if several else out[0]
+
+
+def _list_array(values: Any, inputs: tuple[Any, ...]) -> Array:
+    """The array of a nested list in a call: its floats are weak, so beside float64 nothing is rounded to float32."""
+    wide = any(getattr(x, "dtype", None) == np.float64 for x in inputs)
+    array = np.asarray(values) if wide else as_array(values)
+    return array if array.dtype == np.float64 else as_array(values)
 
 
 def _owned(x: Any, given: Any) -> Any:

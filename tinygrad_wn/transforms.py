@@ -66,6 +66,13 @@ def _is_nested(ys: tuple[Tensor, ...], own: list[Tensor]) -> bool:
     return recording.get() and any(not any(leaf is x for x in own) for y in ys for leaf in leaves_below(y))
 
 
+def _release(leaves: list[Tensor]) -> None:
+    """Nobody differentiates by these any more: results that stay in an outer graph do not depend on them."""
+    for leaf in leaves:
+        if leaf._node is None:
+            leaf.requires_grad = False
+
+
 def _paired(ys: tuple[Tensor, ...], cts: Any, what: str) -> Tensor:
     """Σ ⟨y, ct⟩: a number whose gradients are the pulled back cotangents."""
     if len(ys) != len(cts):
@@ -97,6 +104,7 @@ def value_and_grad(f: Function, argnums: Argnums = 0) -> Function:
         (one,) = ys = _tensors(y, "grad")
         nested = _is_nested(ys, leaves)
         found = one.gradient(*leaves, create_graph=nested)
+        _release(leaves)
         return (one if nested else one.detach()), (found if isinstance(argnums, tuple) else found[0])
 
     return both
@@ -162,6 +170,7 @@ def jvp(f: Function, primals: Any, tangents: Any, argnums: Argnums | None = None
         pulled = _paired(ys, probes, "jvp").gradient(*leaves, create_graph=True)
         along = _paired(pulled, tangents, "jvp")
     pushed = along.gradient(*probes, create_graph=nested and recording.get())
+    _release([*leaves, *probes])
     y = y if nested else _map(y, Tensor.detach)
     return y, (pushed if isinstance(y, tuple) else pushed[0])
 
@@ -188,6 +197,7 @@ def jacobian(f: Function, argnums: Argnums = 0) -> Function:
             ct = np.zeros(one.shape, _float(one))
             ct.reshape(-1)[i] = 1
             rows.append(one.gradient(*leaves, cotangent=ct, create_graph=nested))
+        _release(leaves)
         found = tuple(_stacked([row[j] for row in rows], one, leaf) for j, leaf in enumerate(leaves))
         return found if isinstance(argnums, tuple) else found[0]
 
