@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..domains import Array, Axis, Integer, Real, Shape
+from ..errors import ShapeError
 from ..op import case, op
 from ..shapes import Misfit, axes_of, same
 
@@ -235,12 +236,10 @@ def index(x: Real, *arrays: Integer, key: tuple[Any, ...]) -> Array:
     >>> x[0], x[:, -1], x[[1, 1], [0, 1]], x[x > 2.0]
     (Tensor([1., 2.]), Tensor([2., 4.]), Tensor([3., 4.]), Tensor([3., 4.]))
     """
-    _check_range(np.shape(x), arrays, key)
-    return np.asarray(x[_full_key(key, arrays)])
-
-
-def _check_range(shape: Shape, arrays: Any, key: tuple[Any, ...]) -> None:
-    np.broadcast_to(np.empty(()), shape)[_full_key(key, arrays)]
+    try:
+        return np.asarray(x[_full_key(key, arrays)])
+    except IndexError as error:
+        raise ShapeError(f"index: {error}", {"x": list(np.shape(x))}) from None
 
 
 @index.vjp
