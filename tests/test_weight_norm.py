@@ -1,15 +1,14 @@
 """Weight normalization against the hand-derived formulas of Salimans & Kingma 2016 (arXiv 1602.07868).
 
-Both forms are held against equations 2, 3 and 4, written out here in plain NumPy, over shapes of one to four dimensions,
-every choice of axis, and both dtypes.
+Both forms are held against equations 2, 3 and 4, written out here in plain NumPy, over shapes of one to four
+dimensions, every choice of axis, and both dtypes.
 """
 
 from itertools import chain, combinations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 
 import tinygrad_wn as tg
@@ -197,7 +196,7 @@ def test_second_derivatives_equal_finite_differences(fused, problem, seed):
     for i, (x, actual) in enumerate(zip((v, g, ct), found, strict=True)):
         u = rng.standard_normal(x.shape)
         h = np.longdouble(1e-5) * sizes[i] / max(norm(u), 1)
-        points = [(v, g, ct)[:i] + (x + s * h * u,) + (v, g, ct)[i + 1 :] for s in (1, -1, 2, -2)]
+        points = [(*(v, g, ct)[:i], x + s * h * u, *(v, g, ct)[i + 1 :]) for s in (1, -1, 2, -2)]
         f = [value(*p) for p in points]
         expected = (8 * (f[0] - f[1]) - (f[2] - f[3])) / (12 * h)
         assert abs(float(expected) - float(np.sum(actual.numpy() * u))) <= 1e-6 * (norm(a) + norm(b) + 1)

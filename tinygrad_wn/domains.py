@@ -1,4 +1,4 @@
-"""What an input of an op may be. A type checker reads `Any`; the tests read where gradients exist and draw from there."""
+"""What an input of an op may be: `Any` to a type checker; to the tests, where gradients exist."""
 
 import math
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ Axis: TypeAlias = int | tuple[int, ...] | None
 class Domain:
     """The values at which an op and its derivatives are defined.
 
-    `kind` is "real", "integer", "boolean" or "bits" (integer or boolean); `low` and `high` are open bounds; values keep `away` from zero;
-    `distinct` values are all different, so that no maximum is tied.
+    `kind` is "real", "integer", "boolean" or "bits" (integer or boolean). `low` and `high` are open bounds. Values
+    keep `away` from zero. `distinct` values are all different, so that no maximum is tied.
     """
 
     kind: str = "real"

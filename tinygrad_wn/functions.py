@@ -10,6 +10,7 @@ import numpy as np
 from .op import OPS
 from .operators import HERE, index_arrays
 from .ops import elementwise, norm, reductions, structural
+from .shapes import other_axes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +65,7 @@ def weight_norm(v: Any, g: Any, axis: Axis = 0, *, fused: bool = True) -> Tensor
         return norm.weight_norm(v, g, axis=axis)
     v, g = (x if hasattr(x, "_data") else structural.stop_gradient(x) for x in (v, g))
     norm.weight_norm.result_shape([v.shape, g.shape], {"axis": axis})
-    rest = norm.other_axes(axis, v.ndim)
+    rest = other_axes(axis, v.ndim)
     wide = structural.astype(v, dtype=np.float64)
     unit = norm.ldexp(wide, -norm.exponent(wide, axis=rest))
     length = elementwise.sqrt(reductions.sum(elementwise.square(unit), axis=rest, keepdims=True))

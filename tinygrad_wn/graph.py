@@ -41,9 +41,8 @@ def graph(result: Tensor) -> Graph:
     if not nodes:
         leaf(result)
     for serial in sorted(nodes):
-        for x in nodes[serial].inputs:
-            if hasattr(x, "_node"):
-                edges.append((leaf(x) if x._node is None else names[x._node.serial], names[serial]))
+        inputs = [x for x in nodes[serial].inputs if hasattr(x, "_node")]
+        edges += [(leaf(x) if x._node is None else names[x._node.serial], names[serial]) for x in inputs]
     boxes = [(names[serial], nodes[serial].op.name) for serial in sorted(nodes)]
     dot = [f'  {name} [label="{label}", shape=oval];' for name, label in leaves.values()]
     dot += [f'  {name} [label="{label}", shape=box];' for name, label in boxes]

@@ -1,4 +1,4 @@
-"""Op: one declaration that the engine, the tests, the kernels and the compiler all read; and the registry of all ops."""
+"""Op: one declaration that the engine, the tests, the kernels and a compiler read; and the registry of all ops."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import typing
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
-from .domains import Array, Domain
+from .domains import Domain
 from .errors import DTypeError, ShapeError
 from .kernels.jit import kernels_are_on
 from .shapes import Misfit
@@ -30,7 +30,7 @@ class Interpreter(Protocol):
     """Whoever carries out op calls: the eager engine, or a compiler that writes them down."""
 
     def __call__(
-        self, op: Op[...], inputs: tuple[Any, ...], params: dict[str, Any], targets: tuple[Any, ...] | None
+        self, op: Op[...], inputs: tuple[Any, ...], params: dict[str, Any], targets: tuple[Any, ...] | None, /
     ) -> Any:
         """Run `op`; with `targets`, write the results into these tensors."""
 
@@ -48,11 +48,15 @@ def case(shapes: str, **params: Any) -> Case:
     return Case(shapes, params)
 
 
+def _nobody(op: Op[...], *_: Any) -> Any:
+    raise DTypeError(f"{op.name}: no interpreter is there", hint="import tinygrad_wn, not one of its parts alone")
+
+
 class Slot:
     """The interpreter slot: the eager engine fills it, others lie over it for a thread or a task."""
 
     def __init__(self) -> None:
-        self.eager: Interpreter | None = None
+        self.eager: Interpreter = _nobody
         self.over: ContextVar[Interpreter | None] = ContextVar("interpreter", default=None)
 
 
@@ -106,12 +110,12 @@ class Op(Generic[P]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Tensor:
         """Run the op on tensors, arrays and Python numbers; record it where a gradient is wanted."""
         inputs, params = self._bind(args, kwargs)
-        return (slot.over.get() or slot.eager)(self, inputs, params, None)  # type: ignore[misc, no-any-return]
+        return (slot.over.get() or slot.eager)(self, inputs, params, None)
 
     def into(self, targets: tuple[Any, ...], *args: P.args, **kwargs: P.kwargs) -> None:
         """Write the results into the arrays of `targets`: the one door for writes, which raises their version."""
         inputs, params = self._bind(args, kwargs)
-        (slot.over.get() or slot.eager)(self, inputs, params, targets)  # type: ignore[misc]
+        (slot.over.get() or slot.eager)(self, inputs, params, targets)
 
     def vjp(self, rule: V) -> V:
         """Declare how cotangents flow: `rule(ct, y, *inputs, **params)` gives one cotangent per input.
@@ -135,7 +139,7 @@ class Op(Generic[P]):
             raise DTypeError(f"{self.name}: too many arguments", {"given": len(args)}, hint=f"call {self!r}")
         named = dict(zip(self.input_names + self.param_names, args, strict=False))
         if twice := named.keys() & kwargs.keys():
-            raise DTypeError(f"{self.name}: {sorted(twice)[0]!r} is given twice", hint=f"call {self!r}")
+            raise DTypeError(f"{self.name}: {min(twice)!r} is given twice", hint=f"call {self!r}")
         named |= kwargs
         missing = [n for n in self.input_names if n not in named and n not in self.optional]
         if missing:
@@ -148,7 +152,9 @@ class Op(Generic[P]):
         if len(params) != len(self.param_names) or params.keys() != set(self.param_names):
             unknown, missing = params.keys() - set(self.param_names), set(self.param_names) - params.keys()
             facts = {"unknown": ", ".join(sorted(unknown)), "missing": ", ".join(sorted(missing))}
-            raise DTypeError(f"{self.name}: wrong arguments", {k: v for k, v in facts.items() if v}, hint=f"call {self!r}")
+            raise DTypeError(
+                f"{self.name}: wrong arguments", {k: v for k, v in facts.items() if v}, hint=f"call {self!r}"
+            )
         return params
 
     def result_shape(self, shapes: list[Any], params: dict[str, Any]) -> Any:
@@ -216,6 +222,3 @@ def op(
         return new
 
     return declare
-
-
-__all__ = ["OPS", "Array", "Case", "Concatenate", "Op", "case", "op", "slot"]

@@ -164,7 +164,7 @@ class Operators:
         return call("astype", self, dtype=dtype)
 
     @property
-    def T(self) -> Tensor:  # noqa: N802
+    def T(self) -> Tensor:
         """The tensor with its axes in reverse order."""
         return call("permute_dims", self, axes=tuple(reversed(range(self.ndim))))
 
@@ -210,7 +210,7 @@ ALIASES = {
 
 def index_arrays(part: Any) -> list[Any]:
     """Integer arrays that select what `part` selects; a boolean array turns into the places where it is true."""
-    array = part.numpy() if isinstance(part, Operators) else np.asarray(part)
+    array = np.asarray(part)
     if array.size == 0 and isinstance(part, list):
         array = array.astype(np.int64)
     if array.dtype.kind == "b":
@@ -222,4 +222,4 @@ def index_arrays(part: Any) -> list[Any]:
             "an index must be made of integers, slices, None, Ellipsis, integer or boolean arrays",
             {"found": repr(part)},
         )
-    return [part]
+    return [array if isinstance(part, list | tuple) else part]

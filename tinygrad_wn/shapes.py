@@ -1,8 +1,7 @@
-"""Shape rules: shapes in, the shape of the result out, or a `Misfit` that the op turns into a ShapeError with the facts."""
+"""Shape rules: shapes in, the shape of the result out, or a `Misfit` that the op turns into a full ShapeError."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +10,7 @@ if TYPE_CHECKING:
     from .domains import Axis, Shape
 
 
-class Misfit(Exception):  # noqa: N818
+class Misfit(Exception):
     """Shapes that do not fit: `what` is wrong, and a `hint` that says what to do."""
 
     def __init__(self, what: str, hint: str = "") -> None:
@@ -75,6 +74,6 @@ def reduced(shape: Shape, *, axis: Axis = None, keepdims: bool = False, **_param
 def reduced_nonempty(shape: Shape, *, axis: Axis = None, keepdims: bool = False, **_params: Any) -> Shape:
     """What a maximum along `axis` leaves; there is no maximum of nothing."""
     result = reduced(shape, axis=axis, keepdims=keepdims)
-    if any(shape[i] == 0 for i in axes_of(axis, len(shape))) and math.prod(result):
+    if any(shape[i] == 0 for i in axes_of(axis, len(shape))) and 0 not in result:
         raise Misfit("an axis of size 0 has no such value", "leave out empty arrays, or reduce along another axis")
     return result

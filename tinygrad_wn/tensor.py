@@ -71,7 +71,7 @@ class Node:
 class Tensor(Operators):
     """An n-dimensional array that records what is computed from it. Make one with `tg.tensor`."""
 
-    __slots__ = ("__weakref__", "_data", "_index", "_node", "_writes", "_wants", "grad")
+    __slots__ = ("__weakref__", "_data", "_index", "_node", "_wants", "_writes", "grad")
     _data: Array
     _index: int
     _node: Node | None
@@ -204,7 +204,7 @@ class Tensor(Operators):
             leaf.grad = total
 
     def gradient(self, *inputs: Tensor, cotangent: Any = None, create_graph: bool = False) -> tuple[Tensor, ...]:
-        """d(self)/d(input) for each of `inputs`, always a tuple; zeros where there is no dependence; touches no `.grad`.
+        """d(self)/d(input) for each of `inputs`, always a tuple; zeros where there is none. Touches no `.grad`.
 
         >>> x = tg.tensor(3.0, requires_grad=True)
         >>> (slope,) = (x**2).gradient(x, create_graph=True)

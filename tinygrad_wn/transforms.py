@@ -156,7 +156,7 @@ def _map(y: Any, change: Function) -> Any:
 
 
 def jvp(f: Function, primals: Any, tangents: Any, argnums: Argnums | None = None) -> tuple[Any, Any]:
-    """f's value at `primals`, and its directional derivative along `tangents` (one for each of `argnums`, all by default).
+    """f's value at `primals`, and its derivative along `tangents` (one for each of `argnums`, all by default).
 
     >>> tg.jvp(lambda x: x * x, (tg.tensor([1.0, 2.0]),), (tg.tensor([1.0, 10.0]),))
     (Tensor([1., 4.]), Tensor([ 2., 40.]))

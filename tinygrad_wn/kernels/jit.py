@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numba
 
@@ -19,16 +19,15 @@ _on: ContextVar[bool] = ContextVar("kernels_are_on", default=os.environ.get("TIN
 
 
 def kernel(function: F) -> F:
-    """Compile a loop with Numba: no fast-math, division as NumPy does it, machine code kept on disk where there is room.
+    """Compile a loop with Numba: no fast-math, division as in NumPy, machine code kept on disk where there is room.
 
     A kernel file calls no compiled function of another file: Numba's disk cache would not see that one change.
     """
-    options = {"error_model": "numpy", "nogil": True, "boundscheck": False}
+    options: dict[str, Any] = {"error_model": "numpy", "nogil": True, "boundscheck": False}
     try:
-        compiled: F = numba.njit(cache=True, **options)(function)
+        return cast("F", numba.njit(cache=True, **options)(function))
     except RuntimeError:  # no folder for the cache can be written to: compile anew in each process
-        compiled = numba.njit(**options)(function)
-    return compiled
+        return cast("F", numba.njit(**options)(function))
 
 
 def kernels_are_on() -> bool:

@@ -94,7 +94,7 @@ def _kept(axis: Axis, ndim: int) -> tuple[int, ...]:
     return () if axis is None else axes_of(axis, ndim)
 
 
-def vector_norm(n: Array, x: Array, *, axis: Axis, keepdims: bool) -> bool:  # noqa: ARG001
+def vector_norm(n: Array, x: Array, *, axis: Axis, keepdims: bool) -> bool:
     """n ← ‖x‖ over `axis`. Ahead of its definition from one value on, up to (64, 784) and beyond."""
     _norm_rows(n.reshape(-1), _rows(x, other_axes(axes_of(axis, x.ndim), x.ndim)))
     return True
@@ -111,7 +111,7 @@ def weight_norm(w: Array, v: Array, g: Array, *, axis: Axis) -> bool:
 
 
 def weight_norm_pullback(dv: Array, dg: Array, ct: Array, v: Array, g: Array, *, axis: Axis) -> bool:
-    """dv, dg ← equation 3 of arXiv 1602.07868. Ahead of its definition from one slice on, up to (64, 784) and beyond."""
+    """dv, dg ← equation 3 of the paper. Ahead of its definition from one slice on, up to (64, 784) and beyond."""
     kept = _kept(axis, v.ndim)
     rows = _rows(dv, kept)
     if _pull_back_rows(rows, dg.reshape(-1), _rows(ct, kept), _rows(v, kept), np.ascontiguousarray(g).reshape(-1)):

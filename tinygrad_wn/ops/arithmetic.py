@@ -140,7 +140,7 @@ def where(condition: Boolean, a: Real, b: Real) -> Array:
     >>> tg.where(tg.tensor([True, False]), tg.tensor([1.0, 2.0]), 0.0)
     Tensor([1., 0.])
     """
-    return np.where(condition, a, b)
+    return np.asarray(np.where(condition, a, b))
 
 
 @where.vjp
@@ -149,7 +149,7 @@ def where_vjp(ct: Tensor, _: None, condition: Tensor, a: Tensor, b: Tensor) -> A
 
 
 @op(cases=[case("(m,n),(m,1),(n)"), case("(n),(),()")], shape=broadcast, elementwise=True)
-def clip(x: Distinct, min: Distinct = None, max: Distinct = None) -> Array:  # noqa: A002
+def clip(x: Distinct, min: Distinct = None, max: Distinct = None) -> Array:
     """x, but at least `min` and at most `max`; either may be None. On a bound the gradient goes to x.
 
     >>> tg.clip(tg.tensor([-2.0, 0.5, 2.0]), -1.0, 1.0)
@@ -160,7 +160,7 @@ def clip(x: Distinct, min: Distinct = None, max: Distinct = None) -> Array:  # n
 
 
 @clip.vjp
-def clip_vjp(ct: Tensor, _: None, x: Tensor, min: Tensor | None, max: Tensor | None) -> Any:  # noqa: A002
+def clip_vjp(ct: Tensor, _: None, x: Tensor, min: Tensor | None, max: Tensor | None) -> Any:
     above = False if max is None else greater(x if min is None else maximum(x, min), max)
     below = False if min is None else less(x, min)
     return (

@@ -171,7 +171,7 @@ def argmax(x: Real, axis: int | None = None, keepdims: bool = False) -> Array:
     shape=reduced,
     gradient=False,
 )
-def all(x: Real, axis: Axis = None, keepdims: bool = False) -> Array:  # noqa: A001
+def all(x: Real, axis: Axis = None, keepdims: bool = False) -> Array:
     """Whether every entry along `axis` is true or not zero.
 
     >>> tg.all(tg.tensor([[True, False], [True, True]]), axis=1)
@@ -185,7 +185,7 @@ def all(x: Real, axis: Axis = None, keepdims: bool = False) -> Array:  # noqa: A
     shape=reduced,
     gradient=False,
 )
-def any(x: Real, axis: Axis = None, keepdims: bool = False) -> Array:  # noqa: A001
+def any(x: Real, axis: Axis = None, keepdims: bool = False) -> Array:
     """Whether some entry along `axis` is true or not zero.
 
     >>> tg.any(tg.tensor([[False, False], [False, True]]), axis=1)

@@ -50,7 +50,7 @@ def positive_vjp(ct: Tensor, _: None, x: Tensor) -> Tensor:
 
 
 @op(cases=UNARY, shape=same, elementwise=True)
-def abs(x: NonZero) -> Array:  # noqa: A001
+def abs(x: NonZero) -> Array:
     """|x|; its gradient at zero is 0.
 
     >>> abs(tg.tensor([1.0, -2.0]))

@@ -11,8 +11,7 @@ from ..errors import ValueRangeError
 from ..op import case, op
 from ..shapes import Misfit
 from .comparison import equal
-from .reductions import log_softmax, softmax
-from .reductions import sum as total
+from .reductions import log_softmax, softmax, sum as total
 from .structural import broadcast_to, index, reshape, scatter
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def _loss_shape(logits: Shape, target: Shape, weight: Shape | None, *, reduction
 def cross_entropy(logits: Real, target: Integer, weight: Positive = None, reduction: str = "mean") -> Array:
     """-log softmax(logits)[target] for each row: logits (n, classes), integer target (n,); rows are weighted by class.
 
-    The mean divides by the sum of the rows' weights, as in PyTorch. Raises ValueRangeError for a class that is not there.
+    The mean divides by the sum of the rows' weights, as in PyTorch. Raises ValueRangeError for a class not there.
 
     >>> tg.cross_entropy(tg.tensor([[0.0, 0.0], [0.0, 1000.0]]), tg.tensor([0, 1]), reduction="none")
     Tensor([0.69315, 0.     ])

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..domains import Array, Axis, Distinct, Real, Shape
 from ..op import case, op
-from ..shapes import Misfit, axes_of, reduced, reduced_nonempty, same
+from ..shapes import axes_of, reduced, reduced_nonempty, same
 from .comparison import equal
 from .elementwise import exp
 from .structural import broadcast_to, concatenate, index, permute_dims, reshape, stop_gradient
@@ -37,7 +37,7 @@ def _count(shape: Shape, axis: Axis) -> int:
 
 
 @op(cases=ALONG, shape=reduced)
-def sum(x: Real, axis: Axis = None, keepdims: bool = False) -> Array:  # noqa: A001
+def sum(x: Real, axis: Axis = None, keepdims: bool = False) -> Array:
     """Σ x along `axis`: one, several, or None for all.
 
     >>> tg.sum(tg.tensor([[1.0, 2.0], [3.0, 4.0]]), axis=0)
@@ -93,7 +93,7 @@ def _extreme_vjp(ct: Tensor, y: Tensor, x: Tensor, axis: Axis) -> Tensor:
 
 
 @op(cases=EXTREME, shape=reduced_nonempty)
-def max(x: Distinct, axis: Axis = None, keepdims: bool = False) -> Array:  # noqa: A001
+def max(x: Distinct, axis: Axis = None, keepdims: bool = False) -> Array:
     """Largest value along `axis`; NaN wins. Equal largest values share the gradient.
 
     >>> tg.max(tg.tensor([[1.0, 2.0], [4.0, 3.0]]), axis=1)
@@ -108,7 +108,7 @@ def max_vjp(ct: Tensor, y: Tensor, x: Tensor, *, axis: Axis, keepdims: bool) -> 
 
 
 @op(cases=EXTREME, shape=reduced_nonempty)
-def min(x: Distinct, axis: Axis = None, keepdims: bool = False) -> Array:  # noqa: A001
+def min(x: Distinct, axis: Axis = None, keepdims: bool = False) -> Array:
     """Smallest value along `axis`; NaN wins. Equal smallest values share the gradient.
 
     >>> tg.min(tg.tensor([[1.0, 2.0], [4.0, 3.0]]), axis=1)

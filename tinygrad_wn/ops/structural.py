@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -202,7 +203,7 @@ def concatenate(*arrays: Real, axis: int = 0) -> Array:
 def concatenate_vjp(ct: Tensor, _: None, *arrays: Tensor, axis: int) -> tuple[Any, ...]:
     front = (slice(None),) * (axis % ct.ndim)
     ends = np.cumsum([0, *(x.shape[axis] for x in arrays)]).tolist()
-    keys = [(*front, slice(start, end)) for start, end in zip(ends, ends[1:], strict=False)]
+    keys = [(*front, slice(start, end)) for start, end in itertools.pairwise(ends)]
     return tuple(index(ct, key=key) for key in keys)
 
 

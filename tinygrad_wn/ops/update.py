@@ -1,4 +1,4 @@
-"""Update rules of optimizers. Each is an op: old values and a gradient in, new values out; `.into` writes them in place."""
+"""Update rules of optimizers, as ops: old values and a gradient in, new values out; `.into` writes in place."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def adam_update(
     weight_decay: float = 0.0,
     decoupled: bool = False,
 ) -> tuple[Array, Array, Array]:
-    """Adam (Kingma & Ba 2015): m and s are running means of g and g²; `decoupled` decay is AdamW's. `step` counts from 1.
+    """Adam (Kingma & Ba 2015): m and s are running means of g and g². `decoupled` decay is AdamW's; `step` counts.
 
     >>> from tinygrad_wn.ops.update import adam_update
     >>> zero = tg.tensor([0.0])
