@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import DTypeError, GradientError, ShapeError
-from .op import Op, slot
+from .op import Op
 from .operators import Operators
-from .walk import key_of, recorded, recording, walk
+from .walk import key_of, recorded, walk
 
 if TYPE_CHECKING:
     from .domains import Array, Shape
@@ -272,8 +272,14 @@ def restore(array: Array, requires_grad: bool) -> Tensor:
 
 def write(target: Tensor, values: Array) -> None:
     """Overwrite the array of `target`, and raise its version so that a walk which needs the old values says so."""
-    target._writes[0] += 1
+    if not target._data.flags.writeable:
+        raise GradientError(
+            "this tensor looks into memory that it must not write, as after broadcast_to",
+            {"tensor": f"{target.dtype} {list(target.shape)}"},
+            hint="write to the tensor that it was made from",
+        )
     np.copyto(target._data, values, casting="same_kind")
+    target._writes[0] += 1
 
 
 def _cotangent(result: Tensor, given: Any, what: str) -> Tensor:
@@ -328,78 +334,3 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     if requires_grad and array.dtype.kind != "f":
         raise DTypeError("only float32 and float64 tensors can require a gradient", {"dtype": array.dtype})
     return wrap(np.array(array, order="C"), requires_grad=requires_grad)
-
-
-def eager(op: Op[...], given: tuple[Any, ...], params: dict[str, Any], targets: tuple[Any, ...] | None) -> Any:
-    """Run an op call now, and record it where a gradient is wanted: the interpreter of every day."""
-    inputs = list(given)
-    arrays: list[Any] = []
-    track = False
-    for i, x in enumerate(given):
-        if isinstance(x, Tensor):
-            track = track or x._wants
-            arrays.append(x._data)
-        elif x is None or type(x) in (float, int, bool):
-            arrays.append(x)
-        else:
-            inputs[i] = wrap(as_array(x) if hasattr(x, "dtype") else _list_array(x, given))
-            arrays.append(inputs[i]._data)
-    if not any(isinstance(a, np.ndarray) for a in arrays):
-        arrays = [a if a is None else as_array(a) for a in arrays]
-    results = op.compute(arrays, params)
-    if targets is not None:
-        return _store(op, targets, results)
-    several = type(results) is tuple
-    made = results if several else (results,)
-    made = tuple(r if type(r) is np.ndarray else np.asarray(r) for r in made)
-    if not (track and op.pull is not None and recording.get()):
-        out = tuple(wrap(r, writes=_shared(r, given)) for r in made)
-        return out if several else out[0]
-    inputs = [_owned(x, g) for x, g in zip(inputs, given, strict=True)]
-    node = Node(op, tuple(inputs), params, len(made), several)
-    out = tuple(wrap(r, node, i, _shared(r, given)) for i, r in enumerate(made))
-    if op.keeps_result or several:
-        node.results = [(t._data, t._writes, t._writes[0]) for t in out]
-    return out if several else out[0]
-
-
-def _list_array(values: Any, inputs: tuple[Any, ...]) -> Array:
-    """The array of a nested list in a call: its floats are weak, so beside float64 nothing is rounded to float32."""
-    wide = any(getattr(x, "dtype", None) == np.float64 for x in inputs)
-    array = np.asarray(values) if wide else as_array(values)
-    return array if array.dtype == np.float64 else as_array(values)
-
-
-def _owned(x: Any, given: Any) -> Any:
-    """A recorded array of the caller is copied: writing to it later must not change a gradient."""
-    if isinstance(given, np.ndarray):
-        return wrap(np.array(x._data))
-    return x
-
-
-def _shared(result: Array, inputs: tuple[Any, ...]) -> list[int] | None:
-    """The version counter of the tensor whose memory `result` looks into, if there is one."""
-    if not inputs or not isinstance(inputs[0], Tensor):
-        return None
-    source = inputs[0]._data
-    if result is source or (result.base is not None and (result.base is source or result.base is source.base)):
-        return inputs[0]._writes
-    return None
-
-
-def _store(op: Op[...], targets: tuple[Any, ...], results: Any) -> None:
-    """Write results into targets: all are checked before the first is written."""
-    values = results if isinstance(results, tuple) else (results,)
-    for target, value in zip(targets, values, strict=True):
-        if target._node is not None:
-            raise GradientError(f"{op.name}: a computed tensor cannot be overwritten", hint="write to a leaf")
-        if target.shape != value.shape or target.dtype != value.dtype:
-            raise ShapeError(
-                f"{op.name}: results must fit what they overwrite",
-                {"target": f"{target.dtype} {list(target.shape)}", "result": f"{value.dtype} {list(value.shape)}"},
-            )
-    for target, value in zip(targets, values, strict=True):
-        write(target, value)
-
-
-slot.eager = eager
