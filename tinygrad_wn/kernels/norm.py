@@ -47,25 +47,25 @@ def _norm_rows(n: Array, v: Array) -> None:
 
 @kernel
 def _normalize_rows(w: Array, v: Array, g: Array) -> int:
-    zeros = 0
     for i in range(v.shape[0]):
         e = _exponent(v, i)
         half, other = math.ldexp(1.0, -(e // 2)), math.ldexp(1.0, -(e - e // 2))
         length = _length(v, i, half, other)
-        zeros += length == 0.0
+        if length == 0.0:
+            return 1
         for j in range(v.shape[1]):
             w[i, j] = float(g[i]) * (float(v[i, j]) * half * other / length)
-    return zeros
+    return 0
 
 
 @kernel
 def _pull_back_rows(dv: Array, dg: Array, ct: Array, v: Array, g: Array) -> int:
-    zeros = 0
     for i in range(v.shape[0]):
         e = _exponent(v, i)
         half, other = math.ldexp(1.0, -(e // 2)), math.ldexp(1.0, -(e - e // 2))
         length = _length(v, i, half, other)
-        zeros += length == 0.0
+        if length == 0.0:
+            return 1
         along = 0.0
         for j in range(v.shape[1]):
             along += float(ct[i, j]) * (float(v[i, j]) * half * other / length)
@@ -73,7 +73,7 @@ def _pull_back_rows(dv: Array, dg: Array, ct: Array, v: Array, g: Array) -> int:
         for j in range(v.shape[1]):
             across = float(ct[i, j]) - along * (float(v[i, j]) * half * other / length)
             dv[i, j] = float(g[i]) * (across / length) * half * other
-    return zeros
+    return 0
 
 
 def _rows(x: Array, kept: tuple[int, ...]) -> Array:
