@@ -415,7 +415,7 @@ MISTAKES = {
     "length of a number": (lambda x: len(tg.tensor(1.0)), DTypeError, "length"),
     "new data of another shape": (lambda x: setattr(x, "data", [1.0]), ShapeError, "shape"),
     "new data of another kind": (lambda x: setattr(tg.tensor([1]), "data", [0.5]), DTypeError, "dtype"),
-    "new data of a view": (lambda x: setattr(tg.broadcast_to(x, (1, 2)), "data", [[0, 0]]), GradientError, "looks into"),
+    "data of a view": (lambda x: setattr(tg.broadcast_to(x, (1, 2)), "data", [[0, 0]]), GradientError, "looks into"),
     "gradient of truncated values": (lambda x: x.astype("int64").sum().backward(), GradientError, "does not depend"),
     "Tensor called": (lambda x: tg.Tensor(), DTypeError, "tg.tensor"),
     "pickle of a result": (lambda x: pickle.dumps(x * 2), GradientError, "detach"),

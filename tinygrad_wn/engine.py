@@ -15,51 +15,60 @@ if TYPE_CHECKING:
     from .domains import Array
 
 
-def eager(op: Op[...], given: tuple[Any, ...], params: dict[str, Any], targets: tuple[Any, ...] | None) -> Any:
+def eager(op: Op[...], inputs: tuple[Any, ...], params: dict[str, Any], targets: tuple[Any, ...] | None) -> Any:
     """Run an op call now, and record it where a gradient is wanted: the interpreter of every day."""
-    inputs = list(given)
     arrays: list[Any] = []
-    track = False
-    for i, x in enumerate(given):
+    track = native = foreign = False
+    for x in inputs:
         if isinstance(x, Tensor):
-            track = track or x._wants
             arrays.append(x._data)
-        elif x is None or type(x) in (float, int, bool):
-            arrays.append(x)
+            track, native = track or x._wants, True
         else:
-            inputs[i] = wrap(as_array(x) if hasattr(x, "dtype") else _list_array(x, given))
-            arrays.append(inputs[i]._data)
-    if not any(isinstance(a, np.ndarray) for a in arrays):
-        arrays = [a if a is None else as_array(a) for a in arrays]
+            arrays.append(x)
+            foreign = foreign or not (x is None or type(x) in (float, int, bool))
+    if foreign or not native:
+        arrays = _adopted(inputs)
     results = op.compute(arrays, params)
     if targets is not None:
         return _store(op, targets, results)
     several = type(results) is tuple
     made = results if several else (results,)
-    made = tuple(r if type(r) is np.ndarray else np.asarray(r) for r in made)
-    if not (track and op.pull is not None and recording.get() and made[0].dtype.kind == "f"):
-        out = tuple(wrap(r, writes=_shared(r, given)) for r in made)
-        return out if several else out[0]
-    inputs = [_owned(x, g) for x, g in zip(inputs, given, strict=True)]
-    node = Node(op, tuple(inputs), params, len(made), several)
-    out = tuple(wrap(r, node, i, _shared(r, given)) for i, r in enumerate(made))
-    if op.keeps_result or several:
+    node = None
+    if track and op.pull is not None and recording.get() and made[0].dtype.kind == "f":
+        kept = tuple(map(_kept, inputs, arrays)) if foreign else inputs
+        node = Node(op, kept, params, len(made), several)
+    out = tuple(
+        wrap(r if type(r) is np.ndarray else np.asarray(r), node, i, _shared(r, inputs)) for i, r in enumerate(made)
+    )
+    if node is not None and (op.keeps_result or several):
         node.results = [(t._data, t._writes, t._writes[0]) for t in out]
     return out if several else out[0]
 
 
-def _list_array(values: Any, inputs: tuple[Any, ...]) -> Array:
-    """The array of a nested list in a call: its floats are weak, so beside float64 nothing is rounded to float32."""
+def _adopted(inputs: tuple[Any, ...]) -> list[Any]:
+    """Arrays for a call in which lists or arrays of the caller stand, or Python numbers alone.
+
+    The floats of a list are weak, as numbers are: beside float64 nothing is rounded to float32.
+    """
     wide = any(getattr(x, "dtype", None) == np.float64 for x in inputs)
-    array = np.asarray(values) if wide else as_array(values)
-    return array if array.dtype == np.float64 else as_array(values)
+    alone = not any(hasattr(x, "dtype") or isinstance(x, list | tuple) for x in inputs)
+    arrays: list[Any] = []
+    for x in inputs:
+        if x is None or (type(x) in (float, int, bool) and not alone):
+            arrays.append(x)
+        elif wide and not hasattr(x, "dtype"):
+            array = np.asarray(x)
+            arrays.append(array if array.dtype == np.float64 else as_array(x))
+        else:
+            arrays.append(as_array(x))
+    return arrays
 
 
-def _owned(x: Any, given: Any) -> Any:
-    """A recorded array of the caller is copied: writing to it later must not change a gradient."""
-    if isinstance(given, np.ndarray):
-        return wrap(np.array(x._data))
-    return x
+def _kept(x: Any, array: Any) -> Any:
+    """What a node keeps of an input. An array of the caller is copied: writing to it must not change a gradient."""
+    if isinstance(x, Tensor) or x is None or type(x) in (float, int, bool):
+        return x
+    return wrap(np.array(array) if isinstance(x, np.ndarray) else array)
 
 
 def _shared(result: Array, inputs: tuple[Any, ...]) -> list[int] | None:
