@@ -1,0 +1,26 @@
+"""Small networks: modules, layers, initial values, weight normalization of layers, losses."""
+
+from ..ops.loss import cross_entropy, mse
+from . import init
+from .layers import GELU, Dropout, LeakyReLU, Linear, ReLU, Sequential, Sigmoid, Tanh
+from .module import Module
+from .weight_norm import WeightNorm, effective, fold_weight_norm, weight_norm
+
+__all__ = [
+    "GELU",
+    "Dropout",
+    "LeakyReLU",
+    "Linear",
+    "Module",
+    "ReLU",
+    "Sequential",
+    "Sigmoid",
+    "Tanh",
+    "WeightNorm",
+    "cross_entropy",
+    "effective",
+    "fold_weight_norm",
+    "init",
+    "mse",
+    "weight_norm",
+]

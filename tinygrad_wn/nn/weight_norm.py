@@ -1,0 +1,164 @@
+"""Weight normalization of layers (arXiv 1602.07868): a parameter becomes a module that computes w = g v / ‖v‖."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from ..errors import DTypeError, GradientError, ShapeError, StateError, TinygradWNError, ValueRangeError, zero_norm
+from ..ops import norm
+from ..shapes import Misfit, other_axes
+from ..tensor import Tensor, tensor
+from ..walk import no_grad
+from .module import Module
+
+if TYPE_CHECKING:
+    from ..domains import Axis
+
+M = TypeVar("M", bound=Module)
+
+
+class WeightNorm(Module):
+    """A weight of direction `v` and length `g`: calling it gives `tg.weight_norm(v, g, axis)`.
+
+    `v` and `g` are tensors, or arrays that become parameters; `axis` keeps its own g, so for v (out, in) and axis=0
+    g is (out, 1). Raises ShapeError for another shape of g; the call raises ZeroNormError where a slice of v is zero.
+
+    >>> weight = tg.nn.WeightNorm([[3.0, 4.0]], [[10.0]])
+    >>> weight().detach()
+    Tensor([[6., 8.]])
+    """
+
+    def __init__(self, v: Any, g: Any, axis: Axis = 0) -> None:
+        self.v, self.g = (x if isinstance(x, Tensor) else tensor(x, requires_grad=True) for x in (v, g))
+        self.axis = axis
+        norm.weight_norm.result_shape([self.v.shape, self.g.shape], {"axis": axis})
+
+    def forward(self) -> Tensor:
+        """The weight w = g v / ‖v‖, of the shape of v."""
+        return norm.weight_norm(self.v, self.g, axis=self.axis)
+
+    def options(self) -> dict[str, Any]:
+        """The axis; v and g are state."""
+        return {"axis": self.axis}
+
+
+def effective(parameter: Any) -> Any:
+    """The tensor that a layer computes with: the result of a parameter that is a module, else the parameter itself.
+
+    A layer that uses it in `forward` can be weight-normalized.
+
+    >>> class Scale(tg.nn.Module):
+    ...     def __init__(self):
+    ...         self.factor = tg.tensor([3.0, 4.0], requires_grad=True)
+    ...     def forward(self, x):
+    ...         return tg.nn.effective(self.factor) * x
+    >>> scale = tg.nn.weight_norm(Scale(), "factor", axis=None)
+    >>> scale.factor.g, scale(1.0).detach()
+    (Tensor([5.], requires_grad=True), Tensor([3., 4.]))
+    """
+    return parameter() if isinstance(parameter, Module) else parameter
+
+
+def weight_norm(module: M, name: str = "weight", axis: Axis = 0) -> M:
+    """Put a WeightNorm in the place of the tensor `name` in `module` and every layer below that has one.
+
+    v is the weight and g its norm over all axes but `axis`, so each entry of the weight stays the same to 1 ulp. Both
+    are new tensors: make the optimizer afterwards. Returns `module`. Raises, before anything is changed: StateError
+    where no layer has `name`, or one has it weight-normalized already; ZeroNormError for a slice of norm 0; ShapeError
+    for an axis that is not there; DTypeError for integers; GradientError for a computed tensor; ValueRangeError for a
+    norm that is not finite.
+
+    >>> tg.nn.weight_norm(tg.nn.Sequential(tg.nn.Linear(3, 2), tg.nn.ReLU()))
+    Sequential(
+      (0): Linear(
+        in_features=3, out_features=2, bias=True
+        (weight): WeightNorm(axis=0)
+      )
+      (1): ReLU()
+    )
+    """
+    _check_module("weight_norm", module)
+    made: dict[int, WeightNorm] = {}
+    places = []
+    for path, layer in module.named_modules():
+        found = vars(layer).get(name)
+        where = f"nn.weight_norm: {name!r} of layer {path!r}"
+        if isinstance(found, WeightNorm):
+            raise StateError(f"{where} is weight-normalized already", hint="nn.fold_weight_norm(module) takes it away")
+        if isinstance(found, Tensor) and not isinstance(layer, WeightNorm):
+            made[id(found)] = made.get(id(found)) or _split(found, axis, where)
+            places.append((layer, made[id(found)]))
+    if not places:
+        has = sorted({key for _, layer in module.named_modules() for key, x in vars(layer).items() if _is_tensor(x)})
+        what = f"nn.weight_norm: no layer has a tensor {name!r}"
+        raise StateError(what, {"tensors": ", ".join(has) or "none"}, hint="name one of these tensors")
+    for layer, replacement in places:
+        setattr(layer, name, replacement)
+    return module
+
+
+def fold_weight_norm(module: M) -> M:
+    """Put the weight that it gives in the place of every WeightNorm below `module`: the way back from `weight_norm`.
+
+    The weights are new parameters. Returns `module`. Raises, before anything is changed: StateError where there is no
+    WeightNorm, ZeroNormError where a slice of v has become zero.
+
+    >>> layer = tg.nn.Linear(1, 1)
+    >>> tg.nn.fold_weight_norm(tg.nn.weight_norm(layer))
+    Linear(in_features=1, out_features=1, bias=True)
+    """
+    _check_module("fold_weight_norm", module)
+    made: dict[int, Tensor] = {}
+    places = []
+    for path, layer in module.named_modules():
+        for name, found in vars(layer).items():
+            if isinstance(found, WeightNorm):
+                if id(found) not in made:
+                    made[id(found)] = _joined(found, f"nn.fold_weight_norm: {name!r} of layer {path!r}")
+                places.append((layer, name, made[id(found)]))
+    if not places:
+        raise StateError("nn.fold_weight_norm: no layer is weight-normalized", hint="leave this call out")
+    for layer, name, weight in places:
+        setattr(layer, name, weight)
+    return module
+
+
+def _split(weight: Tensor, axis: Axis, where: str) -> WeightNorm:
+    """The WeightNorm that gives `weight`."""
+    facts = {"weight": f"{weight.dtype} {list(weight.shape)}", "axis": axis}
+    try:
+        rest = other_axes(axis, weight.ndim)
+    except Misfit as misfit:
+        raise ShapeError(f"{where}: {misfit.what}", facts, hint=misfit.hint) from None
+    if weight.dtype.kind != "f":
+        raise DTypeError(f"{where} must be float32 or float64", facts)
+    if weight._node is not None:
+        raise GradientError(f"{where} is computed from other tensors", facts, hint="normalize those instead")
+    g = norm.vector_norm(weight.detach(), axis=rest, keepdims=True)
+    if not np.isfinite(g.numpy()).all():
+        raise ValueRangeError(f"{where} has a norm that is not finite", facts, hint="look for NaN and huge entries")
+    if not g.numpy().all():
+        raise zero_norm(where, weight, g.numpy() == 0)
+    v, g = (tensor(x, requires_grad=weight.requires_grad) for x in (weight, g))
+    return WeightNorm(v, g, axis)
+
+
+def _joined(found: WeightNorm, where: str) -> Tensor:
+    """The weight that `found` gives, as a parameter."""
+    try:
+        with no_grad():
+            weight = found()
+    except TinygradWNError as error:
+        raise type(error)(f"{where}: {error}") from None
+    return tensor(weight, requires_grad=found.v.requires_grad or found.g.requires_grad)
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, Tensor)
+
+
+def _check_module(name: str, module: object) -> None:
+    if not isinstance(module, Module):
+        raise DTypeError(f"nn.{name}: not a module", {"given": repr(module)}, hint="tg.weight_norm works on tensors")
