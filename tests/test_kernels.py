@@ -1,0 +1,90 @@
+"""Kernels where they most likely go wrong: odd layouts, ends of the range, NaN, zero sizes, large column slices."""
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+from hypothesis.extra import numpy as hnp
+
+import tinygrad_wn as tg
+from tinygrad_wn.errors import ZeroNormError
+from tinygrad_wn.op import OPS
+from tinygrad_wn.ops.norm import g_shape
+
+whole_range = {
+    np.float32: st.floats(width=32, allow_subnormal=False),
+    np.float64: st.floats(min_value=-1e300, max_value=1e300) | st.sampled_from([np.nan, np.inf, -np.inf]),
+}
+
+
+@st.composite
+def matrices(draw):
+    dtype = draw(st.sampled_from([np.float32, np.float64]))
+    x = draw(hnp.arrays(dtype, hnp.array_shapes(min_dims=2, max_dims=2, max_side=5), elements=whole_range[dtype]))
+    step = draw(st.sampled_from([1, -1, 2]))
+    return [x, np.asfortranarray(x), x[::step], x[:, ::-1], np.broadcast_to(x[:1], x.shape)][draw(st.integers(0, 4))]
+
+
+def both(name, *arrays, **params):
+    results = []
+    for on in (True, False):
+        with tg.kernels(on):
+            try:
+                results.append(OPS[name].compute(list(arrays), params))
+            except ZeroNormError as error:
+                results.append(str(error))
+    return results
+
+
+@given(matrices(), st.sampled_from([0, 1, None, (0, 1), -1]), st.booleans())
+def test_norm_over_the_whole_range_of_numbers(x, axis, keepdims):
+    fast, slow = both("vector_norm", x, axis=axis, keepdims=keepdims)
+    assert (fast.dtype, fast.shape) == (slow.dtype, slow.shape)
+    np.testing.assert_allclose(fast, slow, rtol=4 * np.finfo(x.dtype).eps)
+
+
+@given(matrices(), st.sampled_from([0, 1, None, (0, 1)]))
+def test_weight_norm_over_the_whole_range_of_numbers(v, axis):
+    g = np.ones(g_shape(v.shape, axis), v.dtype)
+    fast, slow = both("weight_norm", v, g, axis=axis)
+    if isinstance(fast, str):
+        assert fast == slow
+    else:
+        np.testing.assert_allclose(fast, slow, rtol=4 * np.finfo(v.dtype).eps, atol=np.finfo(v.dtype).tiny)
+
+
+@given(matrices())
+def test_erf_over_the_whole_range_of_numbers(x):
+    fast, slow = both("erf", x)
+    np.testing.assert_allclose(fast, slow, rtol=2 * np.finfo(x.dtype).eps, atol=np.finfo(x.dtype).tiny)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0)])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_zero_sizes(shape, axis):
+    fast, slow = both("vector_norm", np.zeros(shape), axis=axis, keepdims=False)
+    np.testing.assert_array_equal(fast, slow)
+    v, g = np.zeros(shape), np.zeros(g_shape(shape, axis))
+    fast, slow = both("weight_norm", v, g, axis=axis)
+    assert type(fast) is type(slow)
+    if isinstance(fast, str):
+        assert fast == slow
+    else:
+        assert fast.shape == shape
+
+
+def test_a_large_matrix_with_column_slices_is_left_to_the_definition():
+    v = np.random.default_rng(0).standard_normal((300, 200))
+    fast, slow = both("weight_norm", v, np.ones((1, 200)), axis=1)
+    np.testing.assert_array_equal(fast, slow)
+
+
+def test_inputs_are_not_written_to():
+    v, ct = (np.random.default_rng(0).standard_normal((4, 3)) for _ in range(2))
+    g = np.ones((4, 1))
+    before = [x.copy() for x in (v, ct, g)]
+    for x in (v, ct, g):
+        x.flags.writeable = False
+    both("weight_norm", v, g, axis=0)
+    both("weight_norm_pullback", ct, v, g, axis=0)
+    for x, old in zip((v, ct, g), before, strict=True):
+        np.testing.assert_array_equal(x, old)
