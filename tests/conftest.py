@@ -1,0 +1,44 @@
+"""Hypothesis profiles, and a guard against tests that leak global state.
+
+`HYPOTHESIS_PROFILE` names a profile: `dev` (the default), `ci` (the same examples in every run; the default where
+CI=true) or `night` (many more examples).
+"""
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from tinygrad_wn.kernels import kernels_are_on
+from tinygrad_wn.op import OPS, slot
+from tinygrad_wn.walk import recording
+
+settings.register_profile("dev", max_examples=30, deadline=None)
+settings.register_profile("ci", max_examples=30, deadline=None, derandomize=True, print_blob=True)
+settings.register_profile("night", max_examples=1000, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") == "true" else "dev"))
+
+
+def state() -> dict[str, object]:
+    """All that one test could change for the next."""
+    return {
+        "interpreter": slot.over.get(),
+        "eager interpreter": slot.eager,
+        "recording": recording.get(),
+        "kernels are on": kernels_are_on(),
+        "ops": tuple(OPS.items()),
+        "NumPy's errors": np.geterr(),
+        "NumPy's printing": np.get_printoptions(),
+    }
+
+
+@pytest.fixture(autouse=True)
+def _no_leaks() -> Iterator[None]:
+    """Fail a test that leaves an interpreter, the recording flag, the kernel switch or NumPy's settings changed."""
+    before = state()
+    yield
+    after = state()
+    leaked = [name for name in before if before[name] != after[name]]
+    assert not leaked, f"the test leaks {', '.join(leaked)}"
