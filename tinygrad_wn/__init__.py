@@ -4,6 +4,7 @@ from . import engine, linalg, nn
 from .creation import arange, full, generator, ones, randn, seed, zeros
 from .functions import concat, gelu, leaky_relu, stack, take, weight_norm
 from .graph import graph
+from .io import load, load_metadata, save
 from .kernels import kernels
 from .ops.arithmetic import (
     add,
@@ -119,6 +120,8 @@ __all__ = [
     "less_equal",
     "linalg",
     "linear",
+    "load",
+    "load_metadata",
     "log",
     "log1p",
     "log_softmax",
@@ -144,6 +147,7 @@ __all__ = [
     "relu",
     "remainder",
     "reshape",
+    "save",
     "seed",
     "sigmoid",
     "sign",

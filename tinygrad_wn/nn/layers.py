@@ -133,7 +133,7 @@ class LeakyReLU(Module):
     """
 
     def __init__(self, negative_slope: float = 0.01) -> None:
-        self.negative_slope = negative_slope
+        self.negative_slope = float(negative_slope)
 
     def forward(self, x: Any) -> Tensor:
         """`tg.leaky_relu`."""
@@ -193,7 +193,7 @@ class Dropout(Module):
     def __init__(self, p: float = 0.5, rng: int | np.random.Generator | None = None) -> None:
         if not 0 <= p < 1:
             raise ValueRangeError("Dropout: p must be at least 0 and below 1", {"p": p}, hint="p = 0 drops nothing")
-        self.p = p
+        self.p = float(p)
         self.rng = None if rng is None else generator(rng)
 
     def forward(self, x: Any) -> Tensor:

@@ -32,8 +32,8 @@ class WeightNorm(Module):
 
     def __init__(self, v: Any, g: Any, axis: Axis = 0) -> None:
         self.v, self.g = (x if isinstance(x, Tensor) else tensor(x, requires_grad=True) for x in (v, g))
-        self.axis = axis
         norm.weight_norm.result_shape([self.v.shape, self.g.shape], {"axis": axis})
+        self.axis = tuple(map(int, axis)) if isinstance(axis, tuple) else axis if axis is None else int(axis)
 
     def forward(self) -> Tensor:
         """The weight w = g v / ‖v‖, of the shape of v."""
