@@ -69,7 +69,12 @@ class Node:
 
 
 class Tensor(Operators):
-    """An n-dimensional array that records what is computed from it. Make one with `tg.tensor`."""
+    """An n-dimensional array that records what is computed from it. Make one with `tg.tensor`.
+
+    >>> x = tg.tensor([[1.0, 2.0]], requires_grad=True)
+    >>> x.shape, x.T.shape, (2 * x[0, 1] + x.sum()).item()
+    ((1, 2), (2, 1), 7.0)
+    """
 
     __slots__ = ("__weakref__", "_data", "_index", "_node", "_wants", "_writes", "grad")
     _data: Array
