@@ -1,6 +1,6 @@
 """tinygrad_wn: a small reverse-mode autodiff framework to learn, verify and use weight normalization on a CPU."""
 
-from . import engine, linalg, nn
+from . import engine as engine, linalg, nn
 from .creation import arange, full, generator, ones, randn, seed, zeros
 from .functions import concat, gelu, leaky_relu, stack, take, weight_norm
 from .graph import graph
@@ -95,7 +95,6 @@ __all__ = [
     "cos",
     "cross_entropy",
     "divide",
-    "engine",
     "equal",
     "erf",
     "exp",
