@@ -34,9 +34,11 @@ class Package:
 
     def __init__(self, weights: list[Array], normalized: bool) -> None:
         linears = [nn.Linear(w.shape[1], w.shape[0]) for w in weights]
-        for layer, w in zip(linears, weights, strict=True):
-            layer.weight.data, layer.bias.data = w, np.zeros(len(w))
         self.model = nn.Sequential(linears[0], nn.ReLU(), linears[1], nn.ReLU(), linears[2])
+        state: dict[str, Array] = {}
+        for i, w in zip((0, 2, 4), weights, strict=True):
+            state |= {f"{i}.weight": w, f"{i}.bias": np.zeros(len(w), np.float32)}
+        self.model.load_state_dict(state)
         if normalized:
             nn.weight_norm(self.model)
         self.optimizer = optim.SGD(self.model.parameters(), lr=RATE, momentum=MOMENTUM)
