@@ -1,6 +1,6 @@
 """tinygrad_wn: a small reverse-mode autodiff framework to learn, verify and use weight normalization on a CPU."""
 
-from . import engine as engine, linalg, nn
+from . import engine as engine, linalg, nn, optim
 from .creation import arange, full, generator, ones, randn, seed, zeros
 from .functions import concat, gelu, leaky_relu, stack, take, weight_norm
 from .graph import graph
@@ -138,6 +138,7 @@ __all__ = [
     "no_grad",
     "not_equal",
     "ones",
+    "optim",
     "permute_dims",
     "positive",
     "power",

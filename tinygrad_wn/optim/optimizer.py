@@ -1,0 +1,187 @@
+"""Optimizer: parameters in groups, checks before the first write, and update rules that are ops."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import DTypeError, GradientError, ShapeError, StateError, ValueRangeError
+from ..tensor import Tensor, tensor
+
+if TYPE_CHECKING:
+    from ..domains import Array
+
+
+class Optimizer(ABC):
+    """Base class: parameters in groups with options of their own, and a state for each parameter.
+
+    `param_groups` is a list of dicts with the key "params" and the options, which may be changed between steps, as in
+    PyTorch. A subclass says how one parameter is updated.
+    """
+
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
+        """Take tensors, or groups {"params": tensors, option: value, …}; what a group leaves out is in `defaults`."""
+        self.defaults = defaults
+        self.param_groups: list[dict[str, Any]] = []
+        self.state: list[dict[str, Any]] = []
+        given: Any = params if isinstance(params, Tensor) or not isinstance(params, Iterable) else list(params)
+        grouped = isinstance(given, list) and given and all(isinstance(one, Mapping) for one in given)
+        for group in given if grouped else [{"params": given}]:
+            self.add_param_group(group)
+
+    @abstractmethod
+    def begin(self, p: Tensor) -> dict[str, Any]:
+        """The state of `p` before its first step, tensors and counts; made when it is needed."""
+
+    @abstractmethod
+    def update(self, p: Tensor, g: Tensor, state: dict[str, Any], group: Mapping[str, Any]) -> None:
+        """Write the next value of `p` and of its `state` for the gradient `g`."""
+
+    def check(self, group: Mapping[str, Any]) -> None:
+        """Raise ValueRangeError for an option of `group` that is out of its range."""
+        for name in ("lr", "momentum", "eps", "weight_decay"):
+            if name in group:
+                in_range(f"{type(self).__name__}: {name}", group[name])
+
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        """Add parameters with options of their own: {"params": tensors, "lr": 0.1}.
+
+        Raises DTypeError for what is not a tensor, GradientError for computed tensors, ValueRangeError for options out
+        of range or unknown, for no parameters, and for one that is given twice.
+        """
+        name = type(self).__name__
+        if "params" not in group or group.keys() - self.defaults.keys() - {"params"}:
+            facts = {"given": ", ".join(map(str, group)), "known": ", ".join(["params", *self.defaults])}
+            raise ValueRangeError(f"{name}: a group needs params, and no options that {name} does not have", facts)
+        known = {id(p) for one in self.param_groups for p in one["params"]}
+        new = listed(group["params"], name, known)
+        merged = {**self.defaults, **group, "params": new}
+        self.check(merged)
+        self.param_groups.append(merged)
+        self.state += [{} for _ in new]
+
+    def step(self) -> None:
+        """Update every parameter that has a gradient; one whose `.grad` is None stays as it is.
+
+        Raises, before anything is written, DTypeError or ShapeError for a gradient that does not fit, and
+        ValueRangeError for an option that is out of range.
+        """
+        work = []
+        states = iter(self.state)
+        for i, group in enumerate(self.param_groups):
+            self.check(group)
+            for j, p in enumerate(group["params"]):
+                state, g = next(states), p.grad
+                if g is not None:
+                    check_gradient(f"{type(self).__name__}.step: parameter {j} of group {i}", p, g)
+                    work.append((p, g, state, group))
+        for p, g, state, group in work:
+            self.update(p, g, state, group)
+
+    def zero_grad(self) -> None:
+        """Set `.grad` of every parameter to None."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad = None
+
+    def state_dict(self) -> dict[str, Array]:
+        """Options and state as arrays under names such as "group.0.lr" and "state.3.momentum", for `tg.save`."""
+        found = {
+            f"group.{i}.{name}": value
+            for i, group in enumerate(self.param_groups)
+            for name, value in group.items()
+            if name != "params"
+        }
+        found |= {f"state.{i}.{name}": value for i, state in enumerate(self.state) for name, value in state.items()}
+        return {name: np.array(x.numpy() if isinstance(x, Tensor) else x) for name, x in found.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave, for the same parameters in the same groups.
+
+        Raises StateError, and changes nothing, for names, shapes or dtypes that do not fit, and ValueRangeError for
+        options out of range.
+
+        >>> w = tg.tensor([1.0], requires_grad=True)
+        >>> old, new = (tg.optim.SGD([w], lr=rate) for rate in (0.1, 0.2))
+        >>> new.load_state_dict(old.state_dict())
+        >>> new.param_groups[0]["lr"]
+        0.1
+        """
+        rest = {name: np.asarray(value) for name, value in state.items()}
+        problems: dict[str, object] = {}
+
+        def taken(prefix: str, like: Mapping[str, Any]) -> dict[str, Any]:
+            found: dict[str, Any] = {}
+            for name, own in like.items():
+                given = rest.pop(f"{prefix}.{name}", None)
+                wanted = np.asarray(own.numpy() if isinstance(own, Tensor) else own)
+                if given is None:
+                    problems[f"{prefix}.{name}"] = "missing in the state"
+                elif given.shape != wanted.shape or (isinstance(own, Tensor) and given.dtype != wanted.dtype):
+                    ours, theirs = (f"{x.dtype} {list(x.shape)}" for x in (wanted, given))
+                    problems[f"{prefix}.{name}"] = f"optimizer {ours}, state {theirs}"
+                elif isinstance(own, Tensor):
+                    found[name] = tensor(given)
+                else:
+                    found[name] = given.item() if given.ndim == 0 else tuple(given.tolist())
+            return found
+
+        groups = [
+            taken(f"group.{i}", {name: x for name, x in group.items() if name != "params"})
+            for i, group in enumerate(self.param_groups)
+        ]
+        params = [p for group in self.param_groups for p in group["params"]]
+        begun = {name.split(".")[1] for name in rest if name.startswith("state.")}
+        states = [taken(f"state.{i}", self.begin(p)) if str(i) in begun else {} for i, p in enumerate(params)]
+        problems |= dict.fromkeys(rest, "not in the optimizer")
+        if problems:
+            hint = "make the optimizer as the one that was saved"
+            raise StateError(f"{type(self).__name__}: the state does not fit the optimizer", problems, hint=hint)
+        for options in groups:
+            self.check(options)
+        for group, options in zip(self.param_groups, groups, strict=True):
+            group.update(options)
+        self.state = states
+
+
+def listed(params: Any, name: str, known: Iterable[int] = ()) -> list[Tensor]:
+    """The tensors of `params`, checked: at least one, none computed, none twice or among the ids of `known`."""
+    if not isinstance(params, Iterable):
+        raise DTypeError(f"{name}: params must be tensors", {"given": repr(params)}, hint="give model.parameters()")
+    found = [params] if isinstance(params, Tensor) else list(params)
+    if not found:
+        raise ValueRangeError(f"{name}: there are no parameters", hint="a generator is empty once it was used")
+    seen = set(known)
+    for i, p in enumerate(found):
+        if not isinstance(p, Tensor):
+            hint = "give model.parameters(), or dicts with the key params"
+            raise DTypeError(f"{name}: parameter {i} is not a tensor", {"given": repr(p)}, hint=hint)
+        facts = {"tensor": f"{p.dtype} {list(p.shape)}"}
+        if p._node is not None:
+            hint = "give the tensors that it is computed from"
+            raise GradientError(f"{name}: parameter {i} is computed from other tensors", facts, hint=hint)
+        if id(p) in seen:
+            raise ValueRangeError(f"{name}: parameter {i} is given twice", facts, hint="give each parameter once")
+        seen.add(id(p))
+    return found
+
+
+def check_gradient(where: str, p: Tensor, g: object) -> None:
+    """Raise DTypeError or ShapeError unless `g` can be the gradient of `p`."""
+    if not isinstance(g, Tensor):
+        raise DTypeError(f"{where}: grad is not a tensor", {"grad": repr(g)}, hint="p.grad = tg.tensor(array)")
+    if g.shape != p.shape or g.dtype != p.dtype:
+        kind = ShapeError if g.shape != p.shape else DTypeError
+        parts = {"parameter": p, "grad": g}
+        raise kind(f"{where}: grad does not fit", {name: f"{t.dtype} {list(t.shape)}" for name, t in parts.items()})
+
+
+def in_range(what: str, value: Any, below: float = math.inf) -> None:
+    """Raise ValueRangeError unless 0 <= value < below."""
+    if not isinstance(value, int | float | np.integer | np.floating) or not 0 <= value < below:
+        limit = "" if below == math.inf else f" and below {below}"
+        raise ValueRangeError(f"{what} must be a finite number of at least 0{limit}", {"given": repr(value)})

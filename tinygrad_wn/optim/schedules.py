@@ -1,0 +1,123 @@
+"""Learning rates that change from step to step. Each is a formula of the first rate and the number of steps taken."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+from ..errors import DTypeError, ValueRangeError
+from .optimizer import Optimizer, in_range
+
+
+class Schedule(ABC):
+    """Base class: `step()`, called after each step (or epoch) of the optimizer, sets the rate of every group.
+
+    The first rates are those of the groups when the schedule is made. `count` is the number of steps taken.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        if not isinstance(optimizer, Optimizer):
+            raise DTypeError(f"{type(self).__name__}: not an optimizer", {"given": repr(optimizer)})
+        self.optimizer = optimizer
+        self.first = [float(group["lr"]) for group in optimizer.param_groups]
+        self.count = 0
+
+    @abstractmethod
+    def rate(self, first: float) -> float:
+        """The rate after `count` steps of a group whose rate was `first`."""
+
+    def step(self) -> None:
+        """Count a step, and set the rates."""
+        self.count += 1
+        for group, first in zip(self.optimizer.param_groups, self.first, strict=False):
+            group["lr"] = self.rate(first)
+
+
+class Constant(Schedule):
+    """The first rate, always.
+
+    >>> optimizer = tg.optim.SGD([tg.tensor(1.0, requires_grad=True)], lr=0.5)
+    >>> schedule = tg.optim.Constant(optimizer)
+    >>> for _ in range(3): schedule.step()
+    >>> optimizer.param_groups[0]["lr"]
+    0.5
+    """
+
+    def rate(self, first: float) -> float:
+        """The first rate."""
+        return first
+
+
+class Step(Schedule):
+    """The rate times `factor` after every `every` steps.
+
+    Raises ValueRangeError unless `every` is an integer of at least 1 and `factor` is finite and not negative.
+
+    >>> optimizer = tg.optim.SGD([tg.tensor(1.0, requires_grad=True)], lr=8.0)
+    >>> schedule = tg.optim.Step(optimizer, every=2, factor=0.5)
+    >>> for _ in range(4): schedule.step()
+    >>> optimizer.param_groups[0]["lr"]
+    2.0
+    """
+
+    def __init__(self, optimizer: Optimizer, every: int, factor: float) -> None:
+        super().__init__(optimizer)
+        _check_count("Step: every", every)
+        in_range("Step: factor", factor)
+        self.every, self.factor = every, factor
+
+    def rate(self, first: float) -> float:
+        """The first rate times a power of the factor."""
+        return first * self.factor ** (self.count // self.every)
+
+
+class Linear(Schedule):
+    """A straight line from the first rate to `final` in `steps` steps, then `final`.
+
+    Raises ValueRangeError unless `steps` is an integer of at least 1 and `final` is finite and not negative.
+
+    >>> optimizer = tg.optim.SGD([tg.tensor(1.0, requires_grad=True)], lr=4.0)
+    >>> schedule = tg.optim.Linear(optimizer, steps=4, final=2.0)
+    >>> for _ in range(3): schedule.step()
+    >>> optimizer.param_groups[0]["lr"]
+    2.5
+    """
+
+    def __init__(self, optimizer: Optimizer, steps: int, final: float = 0.0) -> None:
+        super().__init__(optimizer)
+        _check_count(f"{type(self).__name__}: steps", steps)
+        in_range(f"{type(self).__name__}: final", final)
+        self.steps, self.final = steps, float(final)
+
+    def way(self, share: float) -> float:
+        """How far the rate has gone from the first to the final one after this share of the steps."""
+        return share
+
+    def rate(self, first: float) -> float:
+        """A mean of the first rate and the final one."""
+        way = self.way(min(self.count / self.steps, 1.0))
+        return first * (1 - way) + self.final * way
+
+
+class Cosine(Linear):
+    """Half a cosine wave from the first rate to `final` in `steps` steps, then `final` (arXiv 1608.03983, equation 5).
+
+    Errors as for Linear.
+
+    >>> optimizer = tg.optim.SGD([tg.tensor(1.0, requires_grad=True)], lr=4.0)
+    >>> schedule = tg.optim.Cosine(optimizer, steps=4)
+    >>> for _ in range(3): schedule.step()
+    >>> optimizer.param_groups[0]["lr"]
+    0.58579
+    """
+
+    def way(self, share: float) -> float:
+        """Slow at both ends."""
+        return (1 - math.cos(math.pi * share)) / 2
+
+
+def _check_count(what: str, value: object) -> None:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        raise ValueRangeError(f"{what} must be an integer of at least 1", {"given": repr(value)})
