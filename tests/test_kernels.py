@@ -73,9 +73,14 @@ def test_zero_sizes(shape, axis):
 
 
 def test_a_large_matrix_with_column_slices_is_left_to_the_definition():
-    v = np.random.default_rng(0).standard_normal((300, 200))
-    fast, slow = both("weight_norm", v, np.ones((1, 200)), axis=1)
-    np.testing.assert_array_equal(fast, slow)
+    v, g = np.random.default_rng(0).standard_normal((300, 200)), np.ones((1, 200))
+    for fast, slow in (
+        both("weight_norm", v, g, axis=1),
+        both("vector_norm", v, axis=0, keepdims=True),
+        both("weight_norm_pullback", v + 1, v, g, axis=1),
+    ):
+        for one, other in zip(fast, slow, strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_inputs_are_not_written_to():

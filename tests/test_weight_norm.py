@@ -158,6 +158,18 @@ def test_float64_at_the_ends_of_its_range(fused, scale):
     np.testing.assert_allclose(w.numpy(), [[3, 4], [-5, 12]], rtol=1e-14)
 
 
+@pytest.mark.parametrize("k", [-1000, -500, 500, 1000])
+@pytest.mark.parametrize("on", [True, False], ids=["kernels", "definitions"])
+@forms
+def test_float64_gradients_at_the_ends_of_the_range(fused, on, k):
+    v, g, ct = np.array([[3.0, 4.0], [-5.0, 12.0]]), np.array([[5.0], [13.0]]), np.array([[1.0, 2.0], [3.0, 4.0]])
+    with tg.kernels(on):
+        _, dv, dg = gradients(np.ldexp(v, k), g, ct, 0, fused)
+    _, true_dv, true_dg = formulas(v, g, ct, 0)
+    np.testing.assert_allclose(np.ldexp(dv.numpy(), k), np.asarray(true_dv, float), rtol=1e-14)
+    np.testing.assert_allclose(dg.numpy(), np.asarray(true_dg, float), rtol=1e-14)
+
+
 @forms
 @given(st.integers(0, 2**32 - 1))
 def test_float32_gradient_is_right_when_the_cotangent_is_nearly_parallel_to_v(fused, seed):
