@@ -21,6 +21,17 @@ class Optimizer(ABC):
 
     `param_groups` is a list of dicts with the key "params" and the options, which may be changed between steps, as in
     PyTorch. A subclass says how one parameter is updated.
+
+    >>> class SignDescent(tg.optim.Optimizer):
+    ...     def begin(self, p):
+    ...         return {}
+    ...     def update(self, p, g, state, group):
+    ...         p.data = p.numpy() - group["lr"] * np.sign(g.numpy())
+    >>> x = tg.tensor([3.0, -1.0], requires_grad=True)
+    >>> tg.sum(x * x).backward()
+    >>> SignDescent([x], {"lr": 0.5}).step()
+    >>> x.detach()
+    Tensor([ 2.5, -0.5])
     """
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:

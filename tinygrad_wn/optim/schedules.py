@@ -14,7 +14,17 @@ from .optimizer import Optimizer, in_range
 class Schedule(ABC):
     """Base class: `step()`, called after each step (or epoch) of the optimizer, sets the rate of every group.
 
-    The first rates are those of the groups when the schedule is made. `count` is the number of steps taken.
+    The first rates are those of the groups when the schedule is made. `count` is the number of steps taken. A subclass
+    is a formula of both.
+
+    >>> class Halving(tg.optim.Schedule):
+    ...     def rate(self, first):
+    ...         return first / 2**self.count
+    >>> optimizer = tg.optim.SGD([tg.tensor(1.0, requires_grad=True)], lr=8.0)
+    >>> schedule = Halving(optimizer)
+    >>> for _ in range(3): schedule.step()
+    >>> optimizer.param_groups[0]["lr"]
+    1.0
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
