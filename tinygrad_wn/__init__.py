@@ -1,6 +1,6 @@
 """tinygrad_wn: a small reverse-mode autodiff framework to learn, verify and use weight normalization on a CPU."""
 
-from . import engine as engine, linalg, nn, optim
+from . import data, engine as engine, linalg, nn, optim
 from .creation import arange, full, generator, ones, randn, seed, zeros
 from .functions import concat, gelu, leaky_relu, stack, take, weight_norm
 from .graph import graph
@@ -94,6 +94,7 @@ __all__ = [
     "concat",
     "cos",
     "cross_entropy",
+    "data",
     "divide",
     "equal",
     "erf",
