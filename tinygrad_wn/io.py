@@ -51,7 +51,7 @@ def save(
       (1): ReLU()
     ), {'seed': 0})
     """
-    header: dict[str, Any] = {"format": FORMAT, "version": VERSION, "metadata": metadata or {}}
+    header: dict[str, Any] = {"format": FORMAT, "version": VERSION}
     if isinstance(obj, Module):
         state = obj.state_dict()
         header |= {"model": _describe(obj, []), "training": obj.training}
@@ -63,7 +63,7 @@ def save(
     else:
         state = _checked(obj)
     try:
-        text = json.dumps(header, allow_nan=False)
+        text = json.dumps(header | {"metadata": dict(metadata or {})}, allow_nan=False)
     except (TypeError, ValueError) as error:
         hint = "give a dict of numbers, strings, lists and dicts"
         raise DTypeError("save: metadata is not what JSON can hold", {"reason": error}, hint=hint) from None
