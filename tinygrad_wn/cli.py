@@ -1,0 +1,290 @@
+"""The command line: `tinygrad-wn train` and `tinygrad-wn eval`.
+
+Whatever is wrong with a command or a file ends in one line on stderr and exit code 2, before anything is trained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import sys
+import tempfile
+import uuid
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from . import __version__, data, io, nn, plots, train
+from .errors import ShapeError, StateError, TinygradWNError, ValueRangeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+NETWORKS = {"both": ("weight-norm", "plain"), "weight": ("weight-norm",), "none": ("plain",)}
+RATES = {"sgd": 0.05, "adam": 0.003, "adamw": 0.003}
+SPLIT = {"test": 0.2, "seed": 0}
+"""Share and seed of the test rows: the same for every run, so that runs can be compared, and written into the model."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command, and give its exit code: 0, 2 for bad input, 130 after Ctrl-C.
+
+    `argv` is what follows `tinygrad-wn`; None takes the arguments of the process. As `argparse` does, `--help` and
+    `--version` end in SystemExit.
+
+    >>> from tinygrad_wn.cli import main
+    >>> main(["eval", "no-such-file.npz"])
+    2
+    """
+    parser = _parser()
+    try:
+        options = parser.parse_args(argv)
+        if options.command is None:
+            parser.print_help(sys.stderr)
+            return 2
+        terminal = sys.stdout.isatty()
+        console = Console(force_terminal=terminal, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        with train.one_blas_thread():
+            (_train if options.command == "train" else _eval)(options, console)
+    except KeyboardInterrupt:
+        print("tinygrad-wn: interrupted", file=sys.stderr)
+        return 130
+    except (TinygradWNError, OSError, MemoryError, UnicodeError) as error:
+        print(f"tinygrad-wn: {_one_line(error)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Leave the one line on stderr to `main`."""
+        raise ValueRangeError(message, hint="tinygrad-wn train --help and eval --help list the options")
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="tinygrad-wn", description="Train small networks with weight normalization, w = g v / |v|.")
+    parser.add_argument("--version", action="version", version=f"tinygrad_wn {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    one = commands.add_parser(
+        "train",
+        help="train with and without weight normalization, side by side",
+        description="Train a network of Linear and ReLU layers with and without weight normalization, from the same "
+        "weights and on the same batches; print a table; write the models, the history and the learning curves.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = one.add_argument
+    add("--data", default="digits", metavar="NAME", help="digits, moons, or the path of an .npz file with x and y")
+    add("--hidden", type=_sizes, default="64,32", metavar="SIZES", help="sizes of the hidden layers")
+    add("--norm", choices=NETWORKS, default="both", help="which networks: weight-normalized, plain, or both")
+    add("--optimizer", choices=RATES, default="sgd", help="update rule")
+    rates = ", ".join(f"{rate} for {name}" for name, rate in RATES.items())
+    add("--lr", type=_rate, metavar="RATE", help=f"learning rate (default: {rates})", default=argparse.SUPPRESS)
+    add("--momentum", type=_momentum, metavar="M", help="for sgd (default: 0.9)", default=argparse.SUPPRESS)
+    add("--epochs", type=_at_least(1), default=30, metavar="N", help="passes over the training rows")
+    add("--batch", type=_at_least(1), default=32, metavar="N", help="rows in a step")
+    add("--seed", type=_at_least(0), default=0, metavar="N", help="decides initial weights and batches")
+    add("--out", type=Path, metavar="FOLDER", help="where to write (default: runs/NAME)", default=argparse.SUPPRESS)
+
+    two = commands.add_parser(
+        "eval",
+        help="load a model and score it",
+        description="Load a model and score it: on the test rows of the data that it was trained on, or on all rows of "
+        "other data.",
+        allow_abbrev=False,
+    )
+    two.add_argument("model", type=Path, metavar="MODEL", help="a file that train or tg.save wrote")
+    two.add_argument("--data", metavar="NAME", help="digits, moons, or the path of an .npz file (default: as trained)")
+    return parser
+
+
+def _train(options: argparse.Namespace, console: Console) -> None:
+    if "momentum" in options and options.optimizer != "sgd":
+        raise ValueRangeError("--momentum is for --optimizer sgd", {"optimizer": options.optimizer})
+    plan = train.Plan(
+        networks=NETWORKS[options.norm],
+        hidden=options.hidden,
+        optimizer=options.optimizer,
+        lr=vars(options).get("lr", RATES[options.optimizer]),
+        momentum=vars(options).get("momentum", 0.9 if options.optimizer == "sgd" else 0.0),
+        epochs=options.epochs,
+        batch=options.batch,
+        seed=options.seed,
+    )
+    whole = data.by_name(options.data)
+    train_rows, test_rows = data.split(whole, SPLIT["test"], int(SPLIT["seed"]))
+    features = whole.x.shape[1]
+    models = train.networks(plan, features, whole.classes)
+    files = {name: f"{name}.npz" for name in models}
+    out = vars(options).get("out", Path("runs", Path(options.data).stem))
+    _check_folder(out, [*files.values(), "history.jsonl", "curves.png"])
+
+    title = (
+        f"{options.data}: {len(train_rows.y)} rows to train on, {len(test_rows.y)} to test; network "
+        f"{'-'.join(map(str, (features, *plan.hidden, whole.classes)))}, {plan.optimizer}, learning rate {plan.lr}, "
+        f"{f'momentum {plan.momentum}, ' if plan.optimizer == 'sgd' else ''}batch {plan.batch}, seed {plan.seed}"
+    )
+    console.print(title)
+    history = _fit(plan, models, train_rows, test_rows, console)
+    console.print(_table(history, len(models)))
+
+    for name, model in models.items():
+        metadata = {"data": _lasting(options.data), "split": SPLIT, "network": name, "plan": asdict(plan)}
+        io.save(model, out / files[name], metadata)
+    lines = "".join(json.dumps(asdict(record), allow_nan=False) + "\n" for record in history)
+    _write(out / "history.jsonl", lines.encode())
+    try:
+        _write(out / "curves.png", plots.curves(history, title))
+        drawn = ["curves.png"]
+    except ImportError:
+        drawn = []
+        console.print("no curves.png: matplotlib is not installed (pip install 'tinygrad_wn[plots]')")
+    console.print(f"wrote {', '.join([*files.values(), 'history.jsonl', *drawn])} into {out}")
+
+
+def _fit(
+    plan: train.Plan, models: dict[str, nn.Sequential], rows: data.Dataset, test: data.Dataset, console: Console
+) -> list[train.Record]:
+    """Train under a live bar for each network; where the output is no terminal, print about ten lines instead."""
+    history: list[train.Record] = []
+    steps = math.ceil(len(rows.y) / plan.batch) * plan.epochs
+    live = console.is_terminal and not console.is_dumb_terminal
+    columns = TextColumn("{task.description:11}"), BarColumn(None), TextColumn("{task.fields[shown]}")
+    with Progress(*columns, TimeElapsedColumn(), console=console, expand=True, disable=not live) as progress:
+        tasks = {name: progress.add_task(name, total=steps, shown="") for name in models}
+
+        def after_batch() -> None:
+            for task in tasks.values():
+                progress.advance(task)
+
+        for records in train.fit(plan, models, rows, test, after_batch):
+            history += records
+            epoch = f"epoch {records[0].epoch}/{plan.epochs}"
+            shown = {r.network: f"loss {r.train_loss:.4f} accuracy {r.test_accuracy:.2%}" for r in records}
+            for name, task in tasks.items():
+                progress.update(task, shown=f"{epoch} {shown[name]}")
+            if not live and (records[0].epoch % math.ceil(plan.epochs / 10) == 0 or records[0].epoch == plan.epochs):
+                console.print("  ".join([epoch, *(f"{name}: {text}" for name, text in shown.items())]))
+    return history
+
+
+def _table(history: list[train.Record], networks: int) -> Table:
+    last = history[-networks:]
+    seconds = {
+        r.network: statistics.median(h.seconds_per_step for h in history if h.network == r.network) for r in last
+    }
+    table = Table("", *(r.network for r in last))
+    rows: dict[str, Callable[[train.Record], str]] = {
+        "test accuracy": lambda r: f"{r.test_accuracy:.2%}",
+        "final train loss": lambda r: f"{r.train_loss:.4f}",
+        "final test loss": lambda r: f"{r.test_loss:.4f}",
+        "median time per step": lambda r: f"{1000 * seconds[r.network]:.2f} ms",
+        "mean |v| of a row": lambda r: "(has no v)" if r.mean_norm_v is None else f"{r.mean_norm_v:.3f}",
+        "mean |w| of a row": lambda r: f"{r.mean_norm_w:.3f}",
+    }
+    for name, shown in rows.items():
+        table.add_row(name, *map(shown, last))
+    return table
+
+
+def _eval(options: argparse.Namespace, console: Console) -> None:
+    metadata, model = io.load_metadata(options.model), io.load(options.model)
+    if not isinstance(model, nn.Module):
+        raise StateError("eval: the file holds arrays, not a model", hint="tg.save(model, path) writes a model")
+    trained = metadata.get("data")
+    name = options.data or trained
+    if not isinstance(name, str):
+        raise StateError("eval: the file does not say what data the model was trained on", hint="give --data")
+    rows, what = data.by_name(name), "all"
+    if trained == _lasting(name):
+        rows, what = data.split(rows, **_split_of(metadata))[1], "test"
+    sizes = [layer.in_features for _, layer in model.named_modules() if isinstance(layer, nn.Linear)]
+    if sizes[:1] != [rows.x.shape[1]]:
+        facts = {"features of the model": str(*sizes[:1]), "features of the data": rows.x.shape[1]}
+        raise ShapeError("eval: the model and the data do not fit together", facts, hint="give other --data")
+    loss, accuracy = train.score(model.eval(), rows)
+    console.print(f"{options.model} on {name}, {what} {len(rows.y)} rows: accuracy {accuracy:.2%}, loss {loss:.4f}")
+
+
+def _lasting(name: str) -> str:
+    """A name of data that means the same in every folder."""
+    return str(Path(name).absolute()) if name.lower().endswith(".npz") else name
+
+
+def _split_of(metadata: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return {"test": float(metadata["split"]["test"]), "rng": int(metadata["split"]["seed"])}
+    except (KeyError, TypeError, ValueError):
+        raise StateError("eval: the file does not say which rows are for the test", hint="train again") from None
+
+
+def _check_folder(folder: Path, names: Iterable[str]) -> None:
+    """Make the folder, and see that files of these names can be put into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        facts = {"folder": folder, "reason": error.strerror}
+        raise StateError("--out: cannot write there", facts, hint="name another folder") from None
+    for name in names:
+        if (folder / name).is_dir():
+            raise StateError("--out: a folder is where a file has to go", {"folder": folder / name})
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write to a new file beside `path`, and put it in the place of `path` when it is whole."""
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _one_line(error: BaseException) -> str:
+    """The message of an error, its lines joined by semicolons."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    lines = [" ".join(line.split()).replace(" : ", ": ", 1) for line in text.splitlines()]
+    return "; ".join(line for line in lines if line) or type(error).__name__
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    return tuple(map(_at_least(1), text.split(",")))
+
+
+def _at_least(lowest: int) -> Callable[[str], int]:
+    def whole_number(text: str) -> int:
+        if not (text.isascii() and text.isdecimal() and len(text) < 16 and int(text) >= lowest):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {lowest}")
+        return int(text)
+
+    return whole_number
+
+
+def _rate(text: str) -> float:
+    return _number(text, lambda x: 0 < x < math.inf, "a finite number above 0")
+
+
+def _momentum(text: str) -> float:
+    return _number(text, lambda x: 0 <= x < 1, "a number of at least 0 and below 1")
+
+
+def _number(text: str, fits: Callable[[float], bool], what: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not fits(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+    return number

@@ -1,0 +1,41 @@
+"""Learning curves as a picture; needs the extra `[plots]`."""
+
+from __future__ import annotations
+
+import io
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .train import Record
+
+
+def curves(history: Sequence[Record], title: str) -> bytes:
+    """A PNG of loss, test accuracy and norms by epoch. Raises ImportError where matplotlib is not installed."""
+    figure = import_module("matplotlib.figure").Figure(figsize=(13, 4.2), dpi=120, layout="constrained")
+    loss, accuracy, norm = figure.subplots(1, 3)
+    marker = "." if history[-1].epoch < 20 else ""
+    for number, network in enumerate(dict.fromkeys(record.network for record in history)):
+        records = [record for record in history if record.network == network]
+        epochs = [record.epoch for record in records]
+        style = {"color": f"C{number}", "marker": marker}
+        loss.plot(epochs, [r.train_loss for r in records], label=f"{network}, train", **style)
+        loss.plot(epochs, [r.test_loss for r in records], label=f"{network}, test", linestyle="--", **style)
+        accuracy.plot(epochs, [100 * r.test_accuracy for r in records], label=network, **style)
+        norm.plot(epochs, [r.mean_norm_w for r in records], label=f"{network}, ‖w‖", **style)
+        if records[0].mean_norm_v is not None:
+            norm.plot(epochs, [r.mean_norm_v for r in records], label=f"{network}, ‖v‖", linestyle=":", **style)
+    loss.set(title="Loss", ylabel="cross-entropy", yscale="log")
+    accuracy.set(title="Test accuracy", ylabel="right answers, %")
+    norm.set(title="Mean norm of the rows of all weights", ylabel="norm")
+    for axes in (loss, accuracy, norm):
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.suptitle(title, parse_math=False)  # a path may hold a $
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    return picture.getvalue()
