@@ -73,7 +73,6 @@ def reduced(shape: Shape, *, axis: Axis = None, keepdims: bool = False, **_param
 
 def reduced_nonempty(shape: Shape, *, axis: Axis = None, keepdims: bool = False, **_params: Any) -> Shape:
     """What a maximum along `axis` leaves; there is no maximum of nothing."""
-    result = reduced(shape, axis=axis, keepdims=keepdims)
-    if any(shape[i] == 0 for i in axes_of(axis, len(shape))) and 0 not in result:
+    if any(shape[i] == 0 for i in axes_of(axis, len(shape))):
         raise Misfit("an axis of size 0 has no such value", "leave out empty arrays, or reduce along another axis")
-    return result
+    return reduced(shape, axis=axis, keepdims=keepdims)
