@@ -9,7 +9,7 @@ import numpy as np
 from ..domains import Array, Boolean, Distinct, NonZero, Positive, Real
 from ..op import case, op
 from ..shapes import broadcast
-from .comparison import BINARY, equal, greater, less
+from .comparison import BINARY, bitwise_and, equal, greater, less
 from .elementwise import log
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ def power(a: Positive, b: Real) -> Array:
 @power.vjp
 def power_vjp(ct: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Any:
     def to_base() -> Any:
-        return where(equal(b, 0), 0.0, ct * b * power(a, where(equal(b, 0), 1.0, b - 1)))
+        constant = bitwise_and(equal(a, 0), equal(b, 0))
+        return where(constant, 0.0, ct * b * power(a, where(constant, 1.0, b - 1)))
 
     def to_exponent() -> Any:
         return where(equal(a, 0), 0.0, ct * y * log(where(equal(a, 0), 1.0, a)))
@@ -156,7 +157,8 @@ def clip(x: Distinct, min: Distinct = None, max: Distinct = None) -> Array:
     Tensor([-1. ,  0.5,  1. ])
     """
     low = x if min is None else np.maximum(x, min)
-    return np.asarray(low if max is None else np.minimum(low, max))
+    dtype = np.result_type(*(a for a in (x, min, max) if a is not None))
+    return np.asarray(low if max is None else np.minimum(low, max), dtype)
 
 
 @clip.vjp
