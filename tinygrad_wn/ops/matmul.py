@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -95,7 +96,8 @@ def linear(x: Real, weight: Real, bias: Real = None) -> Array:
 @linear.vjp
 def linear_vjp(ct: Tensor, _: None, x: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
     def to_weight() -> Tensor:
-        rows = reshape(ct, shape=(-1, weight.shape[0])) if weight.shape[0] else ct
-        return matmul(permute_dims(rows, axes=(1, 0)), reshape(x, shape=(rows.shape[0], weight.shape[1])))
+        count = math.prod(x.shape[:-1])
+        rows = reshape(ct, shape=(count, weight.shape[0]))
+        return matmul(permute_dims(rows, axes=(1, 0)), reshape(x, shape=(count, weight.shape[1])))
 
     return lambda: matmul(ct, weight), to_weight, ct
