@@ -131,6 +131,9 @@ class Op(Generic[P]):
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Sort arguments into data and parameters."""
         if self.variadic:
+            if len(args) < len(self.input_names) - 1:
+                missing = self.input_names[len(args)]
+                raise DTypeError(f"{self.name}: argument {missing!r} is missing", hint=f"call {self!r}")
             return args, self._params(kwargs)
         count = len(self.input_names)
         if len(args) == count and not kwargs and len(self.defaults) == len(self.param_names):
@@ -141,9 +144,9 @@ class Op(Generic[P]):
         if twice := named.keys() & kwargs.keys():
             raise DTypeError(f"{self.name}: {min(twice)!r} is given twice", hint=f"call {self!r}")
         named |= kwargs
-        missing = [n for n in self.input_names if n not in named and n not in self.optional]
-        if missing:
-            raise DTypeError(f"{self.name}: argument {missing[0]!r} is missing", hint=f"call {self!r}")
+        for n in self.input_names:
+            if n not in named and n not in self.optional:
+                raise DTypeError(f"{self.name}: argument {n!r} is missing", hint=f"call {self!r}")
         inputs = tuple(named.pop(n, None) for n in self.input_names)
         return inputs, self._params(named)
 
