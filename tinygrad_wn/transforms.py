@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 
 
 def _leaf(x: Any) -> Tensor:
-    """A tensor to differentiate by: one that is recorded already stays in its graph, so that transforms nest."""
-    if isinstance(x, Tensor) and x.requires_grad:
-        return x.reshape(x.shape) if recording.get() else wrap(x._data, requires_grad=True)
-    array = as_array(x)
+    """A tensor to differentiate by: one that is recorded already stays in its graph, so that transforms nest.
+
+    Others are copied: writing to them later must not change what a pulled back cotangent is.
+    """
+    if isinstance(x, Tensor) and x.requires_grad and recording.get():
+        return x.reshape(x.shape)
+    array = np.array(as_array(x))
     if array.dtype.kind != "f":
         raise DTypeError(
             "a derivative needs float32 or float64 inputs", {"dtype": array.dtype}, hint="name others in argnums"
