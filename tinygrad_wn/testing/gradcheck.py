@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..domains import Array
 
 
-class GradientMismatch(TinygradWNError, AssertionError):  # noqa: N818
+class GradientMismatch(TinygradWNError, AssertionError):
     """The engine's derivative is not the slope of the function; the report shows the worst entry."""
 
 
@@ -31,15 +31,16 @@ def gradcheck(
     order: int = 2,
     *,
     rtol: float = 1e-6,
+    atol: float = 1e-10,
     step: float = 2e-4,
     seed: int = 0,
 ) -> bool:
     """Check the derivatives of `f` at `inputs`, up to `order`, and return True.
 
     `f` maps tensors to a tensor or a tuple of tensors. `inputs` are arrays or tensors of any shape: those of floats are
-    taken as float64 and differentiated, integers and booleans stay data. `rtol` is relative to ‖c‖‖Ju‖ + ‖Jᵀc‖‖u‖;
-    `step` to the largest entry of each input, and f must be smooth that far around its inputs. The fourth-order
-    differences are good to about 1e-9 where f is smooth. `seed` chooses u and c.
+    taken as float64 and differentiated, integers and booleans stay data. `rtol` is relative to ‖c‖‖Ju‖ + ‖Jᵀc‖‖u‖,
+    `atol` to ‖c‖‖u‖, and `step` to the largest entry of each input: f must be smooth that far around its inputs. There
+    the differences, of fourth order, are good to about 1e-9. `seed` chooses u and c.
 
     Raises GradientMismatch, an AssertionError, with the worst entry; DTypeError where no input holds floats;
     GradientError where f returns something else than tensors; ValueRangeError for an order below 1.
@@ -79,7 +80,7 @@ def gradcheck(
     )
     rng = np.random.default_rng(seed)
     for n in range(1, order + 1):
-        level = level.check(n, rng, rtol, step)
+        level = level.check(n, rng, rtol, atol, step)
     return True
 
 
@@ -92,18 +93,18 @@ class _Level:
     names: list[str]
     result: str
 
-    def check(self, order: int, rng: np.random.Generator, rtol: float, step: float) -> _Level:
+    def check(self, order: int, rng: np.random.Generator, rtol: float, atol: float, step: float) -> _Level:
         """Check the first derivative of this level, and return the level whose function that derivative is."""
         results = self.values(self.point)
         weights = [_away_from_zero(rng, y.shape) for y in results]
         pulled = self.pulled_back(weights)
-        rounding = 16 * max(np.finfo(y.dtype).eps if y.dtype.kind == "f" else 0.0 for y in results) / step
+        rounding = 16 * max(np.finfo(y.dtype).eps if y.dtype.kind == "f" else 0.0 for y in results)
         for i, gradient in enumerate(pulled):
-            u = _size(self.point[i]) * _away_from_zero(rng, gradient.shape)
-            pushed = self.slope(i, u, step)
+            u, h = _away_from_zero(rng, gradient.shape), step * _size(self.point[i])
+            pushed = self.slope(i, u, h)
             expected = sum(float(np.sum(c * y)) for c, y in zip(weights, pushed, strict=True))
             scale = _norm(weights) * _norm(pushed) + _norm([gradient]) * _norm([u])
-            bound = rtol * scale + rounding * _norm(weights) * _norm(results)
+            bound = rtol * scale + atol * _norm(weights) * _norm([u]) + rounding / h * _norm(weights) * _norm(results)
             if not abs(expected - float(np.sum(gradient * u))) <= bound:
                 raise self.mismatch(i, order, step)
 
@@ -124,24 +125,23 @@ class _Level:
         total = _paired(self.function(*leaves), [tensor(c) for c in weights])
         return [g.numpy() for g in total.gradient(*leaves)]
 
-    def slope(self, i: int, u: Array, step: float) -> list[Array]:
-        """Ju by central differences of fourth order, for a direction u of input i."""
+    def slope(self, i: int, u: Array, h: float) -> list[Array]:
+        """Ju by central differences of fourth order, for a direction u of input i and steps of h·u."""
 
         def at(k: int) -> list[Array]:
-            return self.values([x + k * step * u if i == j else x for j, x in enumerate(self.point)])
+            return self.values([x + k * h * u if i == j else x for j, x in enumerate(self.point)])
 
         return [
-            (8.0 * (np.subtract(a, b, dtype=np.float64)) - np.subtract(c, d, dtype=np.float64)) / (12 * step)
+            (8.0 * np.subtract(a, b, dtype=np.float64) - np.subtract(c, d, dtype=np.float64)) / (12 * h)
             for a, b, c, d in zip(at(1), at(-1), at(2), at(-2), strict=True)
         ]
 
     def mismatch(self, i: int, order: int, step: float) -> GradientMismatch:
         """The report: both Jacobians entry by entry, and where they differ most."""
         shapes = [y.shape for y in self.values(self.point)]
-        size, shape = _size(self.point[i]), self.point[i].shape
+        shape, h = self.point[i].shape, step * _size(self.point[i])
         columns = [
-            np.concatenate([y.reshape(-1) / size for y in self.slope(i, size * _one(shape, k), step)])
-            for k in range(self.point[i].size)
+            np.concatenate([y.reshape(-1) for y in self.slope(i, _one(shape, k), h)]) for k in range(math.prod(shape))
         ]
         rows = [
             self.pulled_back([_one(s, k) if r == j else np.zeros(s) for j, s in enumerate(shapes)])[i].reshape(-1)
@@ -185,7 +185,7 @@ def _size(x: Array) -> float:
 
 
 def _norm(arrays: Sequence[Array]) -> float:
-    return math.hypot(*(float(np.linalg.norm(np.asarray(x, np.float64))) for x in arrays))
+    return math.hypot(*(number for x in arrays for number in x.ravel().tolist()))
 
 
 def _one(shape: tuple[int, ...], k: int) -> Array:

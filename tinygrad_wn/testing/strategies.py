@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 REACH = 3.0
 """Values lie between -REACH and REACH where the domain does not say otherwise."""
 
+SMALLEST = 2.0**-10
+"""Values below this are 0, so that every value weighs something beside the largest."""
+
 MARGIN = 0.125
 """Values keep this far from the bounds of their domain, so that a difference quotient stays inside."""
 
@@ -28,13 +31,13 @@ INPUT = re.compile(r"\(([^)]*)\)(?::(\w+))?")
 @st.composite
 def calls(
     draw: DrawFn, op: Op[...], dtype: Any = np.float64, *, empty: bool = False
-) -> tuple[tuple[Array | None, ...], dict[str, Any]]:
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Draw a legal call of `op` as (arrays, params), so that `op(*arrays, **params)` works.
 
-    Shapes come from `op.cases` with sizes from 1 to 4, or with `empty` from 0 to 3 and one of them 0. Real inputs have
-    `dtype` (an integer dtype, too), and values of moderate size with a margin to the bounds of their domain; distinct
-    inputs differ in every two values by 0.05 or more. Optional inputs that a case leaves out are None. Arrays come in C
-    and Fortran order, with gaps, and reversed.
+    Shapes come from `op.cases` with sizes from 1 to 4, or with `empty` from 0 to 3 and one of them 0, where a case lets
+    one vary. Real inputs have `dtype` (an integer dtype, too), and values of moderate size with a margin to the bounds
+    of their domain; distinct inputs differ in every two values by 0.05 or more. Optional inputs that a case leaves out
+    are None. Arrays come in C and Fortran order, with gaps, and reversed.
 
     >>> from hypothesis import given, settings
     >>> from tinygrad_wn.testing.strategies import calls
@@ -46,18 +49,18 @@ def calls(
     ...     assert ((y == a) | (y == b)).all()
     >>> a_maximum_is_one_of_the_two()
     """
-    case = draw(st.sampled_from([c for c in op.cases if not empty or re.search("[a-z]", c.shapes)]))
+    case = draw(st.sampled_from([c for c in op.cases if empty and re.search("[a-z]", c.shapes)] or op.cases))
     inputs = INPUT.findall(case.shapes)
     letters = sorted(set(re.findall("[a-z]", case.shapes)))
     sizes = {letter: draw(st.integers(0, 3) if empty else st.integers(1, 4)) for letter in letters}
-    if empty:
-        sizes[draw(st.sampled_from(sorted(set(re.findall("[a-z]", "".join(names for names, _ in inputs))))))] = 0
+    if empty and sizes:
+        sizes[draw(st.sampled_from(letters))] = 0
     shapes = [tuple(_size(name, sizes) for name in names.split(",") if name) for names, _ in inputs]
     last = len(op.input_names) - 1
     domains = [op.domains[op.input_names[min(i, last)]] for i in range(len(inputs))]
     bits = draw(st.sampled_from([np.int64, np.int32, np.bool_]))
     pool = _distinct(draw, [(d, s) for d, s in zip(domains, shapes, strict=True) if d.distinct], np.dtype(dtype))
-    arrays: list[Array | None] = []
+    arrays: list[Any] = []
     for domain, shape, (_, below) in zip(domains, shapes, inputs, strict=True):
         if domain.distinct:
             array = pool.pop(0)
@@ -105,8 +108,9 @@ def _reals(domain: Domain, shape: Shape, dtype: np.dtype[Any]) -> st.SearchStrat
         whole = st.integers(math.ceil(low), math.floor(high))
         return hnp.arrays(dtype, shape, elements=whole.filter(bool) if domain.away else whole)
     elements = st.floats(low, high, width=64 if dtype == np.float64 else 32, allow_subnormal=False)
+    away = dtype.type(MARGIN * domain.away)
     drawn = hnp.arrays(dtype, shape, elements=elements)
-    return drawn.map(lambda x: np.asarray(x + np.copysign(x.dtype.type(MARGIN), x))) if domain.away else drawn
+    return drawn.map(lambda x: np.asarray(np.where(np.abs(x) < SMALLEST, 0, x) + np.copysign(away, x), dtype))
 
 
 def _distinct(draw: DrawFn, inputs: list[tuple[Domain, Shape]], dtype: np.dtype[Any]) -> list[Array]:
@@ -118,11 +122,9 @@ def _distinct(draw: DrawFn, inputs: list[tuple[Domain, Shape]], dtype: np.dtype[
     for domain, shape in inputs:
         here, places = places[: math.prod(shape)], places[math.prod(shape) :]
         low, high = _interval(domain, max(REACH, count / 20))
-        if dtype.kind == "f":
-            values = low + scale * (high - low) * (here + 1) / (count + 1)
-            values = values + np.copysign(MARGIN * domain.away, values)
-        else:
-            values = here + float(math.ceil(low))
-            values = values + (domain.away & (values >= 0))
+        step = scale * (high - low) / (count + 1) if dtype.kind == "f" else 1
+        values: Array = step * (here + 1) + (low if dtype.kind == "f" else math.ceil(low) - 1)
+        if domain.away:
+            values = values + np.where(values < 0, -1, 1) * (MARGIN if dtype.kind == "f" else 1)
         arrays.append(values.reshape(shape).astype(dtype))
     return arrays
