@@ -119,6 +119,8 @@ def _train(options: argparse.Namespace, console: Console) -> None:
         seed=options.seed,
     )
     whole = data.by_name(options.data)
+    if whole.classes < 2:
+        raise ValueRangeError("train: all rows have label 0, so there is nothing to learn", {"data": options.data})
     train_rows, test_rows = data.split(whole, SPLIT["test"], int(SPLIT["seed"]))
     features = whole.x.shape[1]
     models = train.networks(plan, features, whole.classes)
@@ -127,7 +129,7 @@ def _train(options: argparse.Namespace, console: Console) -> None:
     _check_folder(out, [*files.values(), "history.jsonl", "curves.png"])
 
     title = (
-        f"{options.data}: {len(train_rows.y)} rows to train on, {len(test_rows.y)} to test; network "
+        f"{options.data}: {len(train_rows.y)} rows to train on, {len(test_rows.y)} to test\n"
         f"{'-'.join(map(str, (features, *plan.hidden, whole.classes)))}, {plan.optimizer}, learning rate {plan.lr}, "
         f"{f'momentum {plan.momentum}, ' if plan.optimizer == 'sgd' else ''}batch {plan.batch}, seed {plan.seed}"
     )
@@ -156,8 +158,9 @@ def _fit(
     history: list[train.Record] = []
     steps = math.ceil(len(rows.y) / plan.batch) * plan.epochs
     live = console.is_terminal and not console.is_dumb_terminal
-    columns = TextColumn("{task.description:11}"), BarColumn(None), TextColumn("{task.fields[shown]}")
-    with Progress(*columns, TimeElapsedColumn(), console=console, expand=True, disable=not live) as progress:
+    # 76 columns wide: in a line that fills the terminal, the ^C that it echoes would break the line
+    columns = TextColumn("{task.description:11}"), BarColumn(16), TextColumn("{task.fields[shown]}")
+    with Progress(*columns, TimeElapsedColumn(), console=console, disable=not live) as progress:
         tasks = {name: progress.add_task(name, total=steps, shown="") for name in models}
 
         def after_batch() -> None:

@@ -1,0 +1,494 @@
+"""The command line: what it prints, what it writes, what it refuses, and that neither threads nor signals matter."""
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import fields
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+from matplotlib.image import imread
+
+import tinygrad_wn as tg
+from tinygrad_wn import cli, train
+from tinygrad_wn.cli import main
+from tinygrad_wn.nn import WeightNorm
+
+SMALL = ["--hidden", "8", "--epochs", "2"]
+FILES = ["curves.png", "history.jsonl", "plain.npz", "weight-norm.npz"]
+ROOT = Path(__file__).parents[1]
+
+
+def run(*argv: object) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a command."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main([str(one) for one in argv])
+    return code, out.getvalue(), err.getvalue()
+
+
+def refused(*argv: object) -> str:
+    """The message of a command that must end in exit code 2, one line on stderr, and nothing on stdout."""
+    code, out, err = run(*argv)
+    assert (code, out) == (2, "")
+    assert re.fullmatch(r"tinygrad-wn: [^\n]+\n", err)
+    return err
+
+
+def history(folder: Path) -> list[dict]:
+    """The lines of history.jsonl, without the times: all that must be the same in every run."""
+    lines = [
+        json.loads(line, parse_constant=pytest.fail) for line in (folder / "history.jsonl").read_text().splitlines()
+    ]
+    assert all(line.pop("seconds_per_step") > 0 for line in lines)
+    return lines
+
+
+def states(folder: Path) -> dict[str, bytes]:
+    """All numbers of the saved models, as bytes."""
+    models = {path.name: tg.load(path).state_dict() for path in sorted(folder.glob("*.npz"))}
+    return {f"{file} {name}": x.tobytes() for file, state in models.items() for name, x in state.items()}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def npz(path: Path, rows: int = 60, features: int = 5, classes: int = 3) -> Path:
+    """A data set whose classes can be told apart."""
+    rng = np.random.default_rng(0)
+    y = np.arange(rows) % classes
+    np.savez(path, x=rng.standard_normal((rows, features)) + rng.standard_normal((classes, features))[y], y=y)
+    return path
+
+
+def background(*argv: object, **env: str) -> subprocess.Popen:
+    """`python -m tinygrad_wn` in a process of its own."""
+    command = [sys.executable, "-u", "-m", "tinygrad_wn", *map(str, argv)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, env=os.environ | env, stdout=pipe, stderr=pipe, text=True)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A small run on digits: its folder, and what it printed."""
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    code, out, err = run("train", *SMALL, "--out", folder)
+    assert (code, err) == (0, "")
+    return folder, out
+
+
+def test_the_default_run_reaches_96_percent_with_and_without_weight_normalization(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run("train")
+    assert (code, err) == (0, "")
+    assert names(Path("runs/digits")) == FILES
+    last = history(Path("runs/digits"))[-2:]
+    assert [line["network"] for line in last] == ["weight-norm", "plain"]
+    assert all(line["test_accuracy"] >= 0.96 for line in last)
+    cells = re.search(r"test accuracy *\S (\S+) *\S (\S+)", out)
+    assert cells is not None
+    assert list(cells.groups()) == [f"{line['test_accuracy']:.2%}" for line in last]
+
+
+def test_the_history_has_a_line_for_each_epoch_and_network(trained: tuple[Path, str]) -> None:
+    lines = history(trained[0])
+    assert [(line["epoch"], line["network"]) for line in lines] == [
+        (1, "weight-norm"), (1, "plain"), (2, "weight-norm"), (2, "plain")
+    ]  # fmt: skip
+    assert {*lines[0], "seconds_per_step"} == {field.name for field in fields(train.Record)}
+    assert lines[2]["train_loss"] < lines[0]["train_loss"]
+    assert [line["mean_norm_v"] is None for line in lines] == [False, True, False, True]
+
+
+def test_the_last_line_of_the_history_is_what_the_saved_model_gives(trained: tuple[Path, str]) -> None:
+    _, test = tg.data.split(tg.data.digits())
+    for line in history(trained[0])[-2:]:
+        model = tg.load(trained[0] / f"{line['network']}.npz")
+        logits = model(test.x).numpy().astype(np.float64)
+        chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        assert np.isclose(-np.log(chances[np.arange(len(test.y)), test.y]).mean(), line["test_loss"], rtol=1e-5)
+        assert (logits.argmax(axis=1) == test.y).mean() == line["test_accuracy"]
+        weights = [layer.weight for layer in (model[0], model[2])]
+        parts = [[w.v, w()] if isinstance(w, WeightNorm) else [w, w] for w in weights]
+        norms = np.concatenate([[np.linalg.norm(x.numpy(), axis=1) for x in both] for both in parts], axis=1)
+        of_v, of_w = norms.mean(axis=1)
+        assert np.isclose(of_w, line["mean_norm_w"], rtol=1e-6)
+        assert line["mean_norm_v"] is None or np.isclose(of_v, line["mean_norm_v"], rtol=1e-6)
+
+
+def test_the_table_shows_the_last_epoch_and_calls_norms_by_their_name(trained: tuple[Path, str]) -> None:
+    normalized, plain = history(trained[0])[-2:]
+    expected = {
+        "test accuracy": [f"{normalized['test_accuracy']:.2%}", f"{plain['test_accuracy']:.2%}"],
+        "final train loss": [f"{normalized['train_loss']:.4f}", f"{plain['train_loss']:.4f}"],
+        "final test loss": [f"{normalized['test_loss']:.4f}", f"{plain['test_loss']:.4f}"],
+        "mean |v| of a row": [f"{normalized['mean_norm_v']:.3f}", "(has no v)"],
+        "mean |w| of a row": [f"{normalized['mean_norm_w']:.3f}", f"{plain['mean_norm_w']:.3f}"],
+    }
+    rows = {
+        cells[1].strip(): [x.strip() for x in cells[2:4]]
+        for line in trained[1].splitlines()
+        if len(cells := line.split("│")) > 3
+    }
+    assert all(cell.endswith(" ms") for cell in rows.pop("median time per step"))
+    assert rows == expected
+
+
+def test_without_a_terminal_there_are_plain_lines_and_no_control_codes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    _, out, _ = run("train", *SMALL, "--epochs", 25, "--data", "moons", "--out", tmp_path)
+    assert "\x1b" not in out
+    assert "\r" not in out
+    epochs = re.findall(r"^epoch (\d+)/25  weight-norm: loss .*  plain: loss .*%$", out, re.MULTILINE)
+    assert list(map(int, epochs)) == [*range(3, 25, 3), 25]
+
+
+def test_in_a_terminal_a_bar_for_each_network_runs_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    with redirect_stdout(Terminal()) as screen:
+        assert main(["train", *SMALL, "--out", str(tmp_path)]) == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    assert text != screen.getvalue()
+    for line in history(tmp_path)[-2:]:
+        shown = f"epoch 2/2 loss {line['train_loss']:.4f} accuracy {line['test_accuracy']:.2%} 0:00:"
+        assert f"{line['network']:11} {'━' * 16} {shown}" in text
+    assert max(map(len, re.split(r"[\r\n]+", text.split("wrote ")[0]))) < 80
+
+
+def test_networks_trained_together_are_those_trained_alone(trained: tuple[Path, str], tmp_path: Path) -> None:
+    for norm, file in (("weight", "weight-norm.npz"), ("none", "plain.npz")):
+        assert run("train", *SMALL, "--norm", norm, "--out", tmp_path / norm)[0] == 0
+        assert names(tmp_path / norm) == sorted(["curves.png", "history.jsonl", file])
+    alone = history(tmp_path / "weight"), history(tmp_path / "none")
+    assert [line for pair in zip(*alone, strict=True) for line in pair] == history(trained[0])
+    assert states(tmp_path / "weight") | states(tmp_path / "none") == states(trained[0])
+
+
+@given(st.lists(st.integers(1, 9), max_size=3), st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**40))
+def test_both_networks_start_from_the_same_weights(hidden: list[int], features: int, classes: int, seed: int) -> None:
+    plan = train.Plan(
+        networks=("weight-norm", "plain"),
+        hidden=tuple(hidden),
+        optimizer="sgd",
+        lr=0.1,
+        momentum=0.0,
+        epochs=1,
+        batch=1,
+        seed=seed,
+    )
+    normalized, plain = train.networks(plan, features, classes).values()
+    sizes = [features, *hidden, classes]
+    assert [layer.weight.shape for layer in plain[::2]] == list(zip(sizes[1:], sizes[:-1], strict=True))
+    for one, other in zip(normalized[::2], plain[::2], strict=True):
+        np.testing.assert_array_max_ulp(one.weight().numpy(), other.weight.numpy(), 1)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(trained: tuple[Path, str], tmp_path: Path) -> None:
+    for seed in (0, 1):
+        assert run("train", *SMALL, "--seed", seed, "--out", tmp_path / str(seed))[0] == 0
+    assert history(tmp_path / "0") == history(trained[0]) != history(tmp_path / "1")
+    assert states(tmp_path / "0") == states(trained[0]) != states(tmp_path / "1")
+
+
+def test_the_number_of_threads_changes_no_bit(tmp_path: Path) -> None:
+    """Sums over 600 products are long enough for OpenBLAS to part them otherwise when it has more threads."""
+    data = npz(tmp_path / "wide.npz", rows=200, features=600)
+    for count in ("1", "2"):
+        threads = {f"{name}_NUM_THREADS": count for name in ("OPENBLAS", "OMP", "MKL", "NUMBA")}
+        sizes = ["--hidden", 128, "--batch", 64, "--epochs", 2]
+        process = background("train", "--data", data, *sizes, "--out", tmp_path / count, **threads)
+        _, err = process.communicate(timeout=60)
+        assert (process.returncode, err) == (0, "")
+    assert states(tmp_path / "1") == states(tmp_path / "2")
+    assert history(tmp_path / "1") == history(tmp_path / "2")
+
+
+def test_openblas_gets_its_threads_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = [7]
+    library = SimpleNamespace(openblas_get_num_threads=lambda: counts[-1], openblas_set_num_threads=counts.append)
+    monkeypatch.setattr("tinygrad_wn.train.ctypes.CDLL", lambda _: library)
+
+    def stop() -> None:
+        with train.one_blas_thread():
+            assert counts == [7, 1]
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop()
+    assert counts == [7, 1, 7]
+
+
+def test_eval_gives_what_train_printed(trained: tuple[Path, str]) -> None:
+    for line in history(trained[0])[-2:]:
+        model = trained[0] / f"{line['network']}.npz"
+        expected = f"test 359 rows: accuracy {line['test_accuracy']:.2%}, loss {line['test_loss']:.4f}\n"
+        assert run("eval", model) == (0, f"{model} on digits, {expected}", "")
+        assert run("eval", model, "--data", "digits") == run("eval", model)
+
+
+def test_eval_finds_the_data_of_a_model_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    npz(tmp_path / "mine.npz")
+    assert run("train", *SMALL, "--data", "mine.npz")[0] == 0
+    (tmp_path / "elsewhere").mkdir()
+    _, here, _ = run("eval", "runs/mine/plain.npz", "--data", "mine.npz")
+    assert " test 12 rows: " in here
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    _, there, _ = run("eval", "../runs/mine/plain.npz")
+    assert there.split(" rows: ")[1] == here.split(" rows: ")[1]
+
+
+def test_eval_scores_all_rows_of_other_data(tmp_path: Path) -> None:
+    whole, other = npz(tmp_path / "one.npz"), npz(tmp_path / "two.npz", rows=90)
+    assert run("train", *SMALL, "--data", whole, "--out", tmp_path)[0] == 0
+    code, out, _ = run("eval", tmp_path / "plain.npz", "--data", other)
+    rows = tg.data.load(other)
+    right = np.mean(tg.load(tmp_path / "plain.npz")(rows.x).numpy().argmax(axis=1) == rows.y)
+    assert code == 0
+    assert f"{other}, all 90 rows: accuracy {right:.2%}, " in out
+
+
+def test_eval_switches_dropout_off_and_takes_models_that_python_saved(tmp_path: Path) -> None:
+    path = tmp_path / "model.npz"
+    tg.save(tg.nn.Sequential(tg.nn.Dropout(0.9), tg.nn.Linear(64, 10, rng=0)), path)
+    assert run("eval", path, "--data", "digits") == run("eval", path, "--data", "digits")
+    assert " all 1797 rows: " in run("eval", path, "--data", "digits")[1]
+    assert "give --data" in refused("eval", path)
+
+
+def test_score_does_not_depend_on_where_its_blocks_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, rows = tg.nn.Linear(64, 10, rng=0), tg.data.digits()
+    monkeypatch.setattr(train, "BLOCK", len(rows.y))
+    loss, accuracy = train.score(model, rows)
+    monkeypatch.setattr(train, "BLOCK", 7)
+    assert train.score(model, rows) == (pytest.approx(loss, rel=1e-6), accuracy)
+
+
+def test_each_option_reaches_the_training(trained: tuple[Path, str], tmp_path: Path) -> None:
+    seen = [states(trained[0])]
+    for number, options in enumerate(
+        [
+            ["--optimizer", "adam"],
+            ["--optimizer", "adamw"],
+            ["--optimizer", "adamw", "--lr", "0.01"],
+            ["--lr", "0.01"],
+            ["--momentum", "0"],
+            ["--batch", "100"],
+            ["--hidden", "8,7"],
+            ["--epochs", "1"],
+        ]
+    ):
+        assert run("train", *SMALL, *options, "--out", tmp_path / str(number))[0] == 0
+        seen.append(states(tmp_path / str(number)))
+    assert all(one != other for i, one in enumerate(seen) for other in seen[:i])
+    plan = tg.io.load_metadata(tmp_path / "4" / "plain.npz")["plan"]
+    assert plan == {
+        "networks": ["weight-norm", "plain"],
+        "hidden": [8],
+        "optimizer": "sgd",
+        "lr": 0.05,
+        "momentum": 0.0,
+        "epochs": 2,
+        "batch": 32,
+        "seed": 0,
+    }
+
+
+def test_curves_show_a_colour_for_each_network(trained: tuple[Path, str], tmp_path: Path) -> None:
+    assert run("train", *SMALL, "--norm", "none", "--out", tmp_path)[0] == 0
+    blue, orange = np.array([31, 119, 180]) / 255, np.array([255, 127, 14]) / 255
+
+    def pixels(folder: Path, colour: np.ndarray) -> int:
+        return int(np.sum(np.all(np.abs(imread(folder / "curves.png")[..., :3] - colour) < 0.01, axis=-1)))
+
+    assert min(pixels(trained[0], blue), pixels(trained[0], orange), pixels(tmp_path, blue)) > 300
+    assert pixels(tmp_path, orange) == 0
+
+
+def test_without_matplotlib_everything_else_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    code, out, err = run("train", *SMALL, "--out", tmp_path)
+    assert (code, err) == (0, "")
+    assert "matplotlib is not installed" in out
+    assert names(tmp_path) == FILES[1:]
+
+
+def test_models_are_read_without_pickle(trained: tuple[Path, str]) -> None:
+    with np.load(trained[0] / "weight-norm.npz", allow_pickle=False) as archive:
+        assert all(archive[name].dtype != object for name in archive.files)
+
+
+def test_a_signal_leaves_the_files_of_the_last_run_whole(trained: tuple[Path, str]) -> None:
+    before = {path.name: path.read_bytes() for path in trained[0].iterdir()}
+    for number in (signal.SIGINT, signal.SIGKILL):
+        process = background("train", "--epochs", 3000, "--batch", 1000, "--hidden", 8, "--out", trained[0])
+        assert process.stdout is not None
+        while not process.stdout.readline().startswith("epoch 300/3000"):
+            assert process.poll() is None
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+        if number == signal.SIGINT:
+            assert (process.returncode, err) == (130, "tinygrad-wn: interrupted\n")
+        assert "wrote" not in out
+        assert {path.name: path.read_bytes() for path in trained[0].iterdir()} == before
+
+
+@pytest.mark.parametrize("interrupted", ["_write", "Path.write_bytes", "plots.curves", "io.save"])
+def test_an_interruption_while_writing_leaves_no_half_written_file(
+    interrupted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("train", *SMALL, "--out", tmp_path)[0] == 0
+    before = (tmp_path / "history.jsonl").read_bytes()
+
+    def interrupt(*args: object) -> None:
+        if isinstance(args[0], Path) and args[0].suffix == ".tmp":
+            args[0].write_text("half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"tinygrad_wn.cli.{interrupted}", interrupt)
+    code, _, err = run("train", *SMALL, "--seed", 1, "--out", tmp_path)
+    monkeypatch.undo()
+    assert (code, err) == (130, "tinygrad-wn: interrupted\n")
+    assert names(tmp_path) == FILES
+    assert ((tmp_path / "history.jsonl").read_bytes() == before) == (interrupted != "plots.curves")
+    assert all(run("eval", tmp_path / file)[0] == 0 for file in FILES[2:])
+
+
+def test_bad_options_are_refused_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli.train, "fit", pytest.fail)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "taken" / "history.jsonl").mkdir(parents=True)
+    np.savez(tmp_path / "nan.npz", x=[[0.0], [np.nan]], y=[0, 1])
+    np.savez(tmp_path / "one.npz", x=np.eye(9), y=np.zeros(9, int))
+    np.savez(tmp_path / "objects.npz", x=np.array([None]), y=[0])
+    (tmp_path / "cut.npz").write_bytes(npz(tmp_path / "whole.npz").read_bytes()[:500])
+    for options, message in {
+        "--layers 3": "unrecognized arguments: --layers 3; hint: tinygrad-wn train --help",
+        "--epoch 3": "unrecognized arguments: --epoch 3",
+        "--hidden 0": "argument --hidden: '0' is not a whole number of at least 1",
+        "--hidden 8,": "argument --hidden: '' is not",
+        "--hidden -1": "argument --hidden: '-1' is not",
+        "--hidden 8.5": "argument --hidden: '8.5' is not",
+        "--hidden 99999999999999": "Unable to allocate",
+        "--batch 0": "argument --batch: '0' is not",
+        "--epochs 0": "argument --epochs: '0' is not",
+        "--epochs": "argument --epochs: expected one argument",
+        "--seed -1": "argument --seed: '-1' is not a whole number of at least 0",
+        "--lr nan": "argument --lr: 'nan' is not a finite number above 0",
+        "--lr 0": "argument --lr: '0' is not",
+        "--lr -0.1": "argument --lr: '-0.1' is not",
+        "--lr inf": "argument --lr: 'inf' is not",
+        "--lr fast": "argument --lr: 'fast' is not",
+        "--momentum 1": "argument --momentum: '1' is not a number of at least 0 and below 1",
+        "--momentum -1": "argument --momentum: '-1' is not",
+        "--momentum 0.5 --optimizer adam": "--momentum is for --optimizer sgd; optimizer: adam",
+        "--optimizer lbfgs": "invalid choice: 'lbfgs'",
+        "--norm batch": "invalid choice: 'batch'",
+        "--data mnist": "there is no data set 'mnist'",
+        "--data missing.npz": "cannot read the file",
+        "--data nan.npz": "x must hold finite float32 numbers; data: nan.npz; row: 1; column: 0; value: nan",
+        "--data one.npz": "all rows have label 0",
+        "--data objects.npz": "not a whole .npz file",
+        "--data cut.npz": "not a whole .npz file",
+        "--out file": "--out: cannot write there; folder: file; reason: File exists",
+        "--out file/below": "--out: cannot write there; folder: file/below; reason: Not a directory",
+        "--out /proc/nobody": "--out: cannot write there; folder: /proc/nobody",
+        "--out taken": "--out: a folder is where a file has to go; folder: taken/history.jsonl",
+    }.items():
+        assert message in refused("train", *options.split()), options
+    assert not (tmp_path / "runs").exists()
+
+
+def test_bad_models_are_refused(trained: tuple[Path, str], tmp_path: Path) -> None:
+    tg.save({"w": np.ones(2)}, tmp_path / "state.npz")
+    tg.save(tg.nn.Sequential(), tmp_path / "empty.npz", {"data": "digits"})
+    tg.save(tg.nn.Linear(64, 10), tmp_path / "half.npz", {"data": "digits"})
+    tg.save(tg.nn.Linear(64, 3), tmp_path / "few.npz", {"data": "digits", "split": {"test": 0.2, "seed": 0}})
+    for model, options, message in [
+        ("missing.npz", [], "cannot read the file"),
+        (".", [], "cannot read the file"),
+        (npz(tmp_path / "foreign.npz"), [], "not a file by tg.save"),
+        ("state.npz", [], "holds arrays, not a model"),
+        ("empty.npz", ["--data", "moons"], "the model and the data do not fit together"),
+        ("half.npz", [], "does not say which rows are for the test"),
+        ("few.npz", [], "target names a class that logits do not have"),
+        (trained[0] / "plain.npz", ["--data", "moons"], "features of the model: 64; features of the data: 2"),
+        (trained[0] / "plain.npz", ["--data", "missing.npz"], "cannot read the file"),
+    ]:
+        assert message in refused("eval", tmp_path / model, *options)
+
+
+@given(share=st.floats(0, 1, exclude_max=True))
+def test_a_truncated_model_is_refused(share: float, trained: tuple[Path, str]) -> None:
+    raw = (trained[0] / "plain.npz").read_bytes()
+    cut = trained[0].parent / "cut.npz"
+    cut.write_bytes(raw[: int(share * len(raw))])
+    assert "not a whole file by tg.save" in refused("eval", cut)
+
+
+@given(st.sampled_from(["hidden", "lr", "momentum", "epochs", "batch", "seed", "norm", "data", "out"]), st.text())
+def test_no_text_given_to_an_option_ends_in_a_traceback(option: str, text: str) -> None:
+    refused("train", f"--{option}={text}", "--data=no-such-data", "--out=README.md")
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(tmp_path: Path) -> None:
+    code, _, err = run("train", *SMALL, "--lr", "1e30", "--out", tmp_path)
+    assert code == 2
+    assert re.fullmatch(r"tinygrad-wn: the loss is no longer finite; network: weight-norm; epoch: 1; .*--lr.*\n", err)
+    assert names(tmp_path) == []
+
+
+def test_a_file_that_cannot_be_written_after_all_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Path, _: object) -> None:
+        raise OSError(28, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    code, _, err = run("train", *SMALL, "--out", tmp_path)
+    assert code == 2
+    assert re.fullmatch(r"tinygrad-wn: No space left on device: \S+\n", err)
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv, text in {
+        "--version": f"tinygrad_wn {tg.__version__}\n",
+        "--help": "eval",
+        "train --help": "(default: 64,32)",
+        "eval --help": "MODEL",
+    }.items():
+        with pytest.raises(SystemExit) as left:
+            main(argv.split())
+        assert left.value.code == 0
+        assert text in capsys.readouterr().out
+
+
+def test_no_command_gives_the_help_and_2() -> None:
+    code, out, err = run()
+    assert (code, out) == (2, "")
+    assert err.startswith("usage: tinygrad-wn ")
+    assert "invalid choice: 'learn'" in refused("learn")
+
+
+def test_the_package_runs_as_a_module() -> None:
+    process = background("eval", "missing.npz")
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (2, "")
+    assert err.startswith("tinygrad-wn: load: cannot read the file; ")
