@@ -525,6 +525,21 @@ def test_float32_gradients_whose_squares_overflow_are_clipped_in_float64() -> No
     assert_array_equal(params[0].grad.numpy(), np.ones((2, 2)))
 
 
+def test_the_norm_of_float32_gradients_has_the_digits_and_the_range_of_float64() -> None:
+    assert optim.clip_grad_norm(with_gradients([np.ones(3)], "float32"), 10.0) == pytest.approx(math.sqrt(3), rel=1e-15)
+    params = with_gradients([np.full(4, 3e38)], "float32")
+    assert optim.clip_grad_norm(params, 6.0) == pytest.approx(6e38, rel=1e-7)
+    assert params[0].grad is not None
+    assert_allclose(params[0].grad.numpy(), [3.0] * 4, rtol=1e-6)
+
+
+def test_no_digits_are_lost_when_the_factor_is_next_to_zero() -> None:
+    params = with_gradients([np.array([3e200, 4e200])])
+    optim.clip_grad_norm(params, 5e-120)
+    assert params[0].grad is not None
+    assert_allclose(params[0].grad.numpy(), [3e-120, 4e-120], rtol=1e-14)
+
+
 def test_an_infinite_limit_only_measures() -> None:
     params = with_gradients([np.array([3.0, 4.0])])
     assert optim.clip_grad_norm(params, math.inf) == 5.0

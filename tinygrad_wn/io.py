@@ -177,7 +177,6 @@ def _replace(path: Path, arrays: dict[str, Array]) -> None:
                     for name, array in arrays.items():
                         with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                             np.lib.format.write_array(member, array, allow_pickle=False)
-                file.flush()
                 os.fsync(file.fileno())
                 temporary.replace(path)
             except BaseException:
