@@ -56,8 +56,10 @@ def _called(f: Function, args: tuple[Any, ...], numbers: tuple[int, ...], kwargs
         return f(*given, **kwargs), leaves
 
 
-def _tensors(y: Any, what: str) -> tuple[Tensor, ...]:
+def _tensors(y: Any, what: str, count: int | None = None) -> tuple[Tensor, ...]:
     found = y if isinstance(y, tuple) else (y,)
+    if count not in (None, len(found)):
+        raise GradientError(f"{what}: the function must return one tensor", {"returned": f"a tuple of {len(found)}"})
     for one in found:
         if not isinstance(one, Tensor):
             raise GradientError(f"{what}: the function must return tensors", {"returned": type(one).__name__})
@@ -104,7 +106,7 @@ def value_and_grad(f: Function, argnums: Argnums = 0) -> Function:
     @wraps(f)
     def both(*args: Any, **kwargs: Any) -> Any:
         y, leaves = _called(f, args, _numbers(argnums, len(args)), kwargs)
-        (one,) = ys = _tensors(y, "grad")
+        one, *_ = ys = _tensors(y, "grad", 1)
         nested = _is_nested(ys, leaves)
         found = one.gradient(*leaves, create_graph=nested)
         _release(leaves)
@@ -193,7 +195,7 @@ def jacobian(f: Function, argnums: Argnums = 0) -> Function:
     @wraps(f)
     def whole(*args: Any, **kwargs: Any) -> Any:
         y, leaves = _called(f, args, _numbers(argnums, len(args)), kwargs)
-        (one,) = ys = _tensors(y, "jacobian")
+        one, *_ = ys = _tensors(y, "jacobian", 1)
         nested = _is_nested(ys, leaves)
         rows = []
         for i in range(one.size):
