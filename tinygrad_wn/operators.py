@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from .errors import DTypeError, GradientError
+from .errors import DTypeError, GradientError, ShapeError
 from .op import OPS
 
 if TYPE_CHECKING:
@@ -86,7 +86,9 @@ class Operators:
         """Select entries by NumPy's rules: integers, slices, None, Ellipsis, integer and boolean arrays."""
         arrays: list[Any] = []
         parts: list[Any] = []
+        plain: list[Any] = []
         for part in key if isinstance(key, tuple) else (key,):
+            plain.append(part)
             if part is None or part is Ellipsis or isinstance(part, slice):
                 parts.append(part)
             elif isinstance(part, int | np.integer) and not isinstance(part, bool):
@@ -95,6 +97,9 @@ class Operators:
                 found = index_arrays(part)
                 parts += [HERE] * len(found)
                 arrays += found
+                plain[-1] = np.asarray(part)
+        if any(isinstance(part, np.ndarray) and part.dtype.kind == "b" for part in plain):
+            check_masks(self.shape, tuple(plain))
         return call("index", self, *arrays, key=tuple(parts))
 
     def __setitem__(self, key: Any, value: Any) -> None:
@@ -206,6 +211,14 @@ ALIASES = {
     "left_shift": "bitwise_left_shift",
     "right_shift": "bitwise_right_shift",
 }
+
+
+def check_masks(shape: Shape, key: tuple[Any, ...]) -> None:
+    """Refuse a mask of another shape than what it selects from: the places where it is true would not show that."""
+    try:
+        np.broadcast_to(False, shape)[key]
+    except IndexError as error:
+        raise ShapeError(f"index: {error}", {"x": list(shape)}) from None
 
 
 def index_arrays(part: Any) -> list[Any]:
