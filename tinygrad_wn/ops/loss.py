@@ -12,7 +12,7 @@ from ..op import case, op
 from ..shapes import Misfit
 from .comparison import equal
 from .reductions import log_softmax, softmax, sum as total
-from .structural import broadcast_to, index, reshape, scatter
+from .structural import broadcast_to, index, reshape, scatter, stop_gradient
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -74,7 +74,7 @@ def cross_entropy(logits: Real, target: Integer, weight: Positive = None, reduct
 def cross_entropy_vjp(
     ct: Tensor, y: Tensor, logits: Tensor, target: Tensor, weight: Tensor | None, *, reduction: str
 ) -> Any:
-    classes = logits.shape[-1]
+    classes, target = logits.shape[-1], stop_gradient(target)
     each = None if weight is None else index(weight, target, key=(HERE,))
     if reduction == "mean":
         ct = ct / (target.size if each is None else total(each))
@@ -118,5 +118,5 @@ def mse(x: Real, target: Real, reduction: str = "mean") -> Array:
 def mse_vjp(ct: Tensor, _: None, x: Tensor, target: Tensor, *, reduction: str) -> Any:
     slope = ct * (x - target) * 2
     if reduction == "mean":
-        slope = slope / x.size
+        slope = slope / slope.size
     return slope, lambda: -slope
