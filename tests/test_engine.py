@@ -170,7 +170,7 @@ def test_overwriting_through_a_view_is_seen_as_well():
 def test_overwriting_a_result_that_backward_needs_is_seen():
     x = leaf([1.0, 2.0])
     y = x.exp()
-    y.data = [0.0, 0.0]
+    y.detach().data = [0.0, 0.0]
     with pytest.raises(GradientError, match="exp: its result was overwritten"):
         y.sum().backward()
 
@@ -189,6 +189,13 @@ def test_a_caller_who_reuses_an_array_does_not_change_a_gradient():
     x[:] = 0
     loss.backward()
     assert w.grad.numpy().tolist() == [1.0, 2.0]
+
+
+def test_a_number_past_the_range_becomes_infinite_without_a_warning():
+    x = tg.tensor([1e300])
+    assert x.numpy()[0] == np.inf
+    x.data = np.array([-1e300])
+    assert x.numpy()[0] == -np.inf
 
 
 def test_tensor_copies_and_data_cannot_be_written_through():
@@ -345,7 +352,7 @@ def test_a_tensor_behaves_as_a_python_object():
     )
     assert {x: 1}[x] == 1
     assert repr(leaf(1.0)) == "Tensor(1., requires_grad=True)"
-    for other in (copy.deepcopy(x), pickle.loads(pickle.dumps(x))):
+    for other in (copy.copy(x), copy.deepcopy(x), pickle.loads(pickle.dumps(x))):
         np.testing.assert_array_equal(other.numpy(), x.numpy())
         assert other.requires_grad
         other.data = np.zeros((2, 2))

@@ -96,6 +96,8 @@ class Tensor(Operators):
 
     @data.setter
     def data(self, values: Any) -> None:
+        if self._node is not None:
+            raise GradientError("the values of a computed tensor cannot be replaced", hint="write to a leaf")
         new = np.asarray(values._data if isinstance(values, Tensor) else values)
         if new.shape != self.shape:
             raise ShapeError("new values must have the tensor's shape", {"tensor": self.shape, "values": new.shape})
@@ -272,7 +274,7 @@ def wrap(
 
 def restore(array: Array, requires_grad: bool) -> Tensor:
     """Make a tensor from what pickle or copy kept."""
-    return wrap(array, requires_grad=requires_grad)
+    return wrap(np.array(array), requires_grad=requires_grad)
 
 
 def write(target: Tensor, values: Array) -> None:
@@ -283,7 +285,8 @@ def write(target: Tensor, values: Array) -> None:
             {"tensor": f"{target.dtype} {list(target.shape)}"},
             hint="write to the tensor that it was made from",
         )
-    np.copyto(target._data, values, casting="same_kind")
+    with np.errstate(all="ignore"):
+        np.copyto(target._data, values, casting="same_kind")
     target._writes[0] += 1
 
 
@@ -322,7 +325,8 @@ def as_array(data: Any, dtype: Any = None) -> Array:
             {"dtype": wanted},
             hint="convert them first",
         )
-    return array.astype(wanted, copy=False)
+    with np.errstate(all="ignore"):
+        return array.astype(wanted, copy=False)
 
 
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
