@@ -1,84 +1,18 @@
-"""Every declared op, tested because it is declared: its definition, kernel, rules, derivatives and messages agree."""
+"""Every declared op, tested because it is declared: definition, kernel, rules, example and messages agree."""
 
 import doctest
 import importlib
 import inspect
-import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
+from every_op import as_function, every_kernel, every_op, floats, gradients, outputs
 from hypothesis import given, strategies as st
 
 import tinygrad_wn as tg
-from tinygrad_wn.domains import Array
 from tinygrad_wn.errors import DTypeError, ShapeError, TinygradWNError, ZeroNormError
-from tinygrad_wn.op import OPS, Op
-from tinygrad_wn.tensor import Tensor, wrap
-from tinygrad_wn.testing import gradcheck
-from tinygrad_wn.testing.strategies import calls, layouts
-
-
-def each(wanted: Callable[[Op[...]], bool]) -> pytest.MarkDecorator:
-    found = {name: op for name, op in OPS.items() if wanted(op)}
-    return pytest.mark.parametrize("op", found.values(), ids=found.keys())
-
-
-def reals_of(op: Op[...]) -> list[str]:
-    return [name for name, domain in op.domains.items() if domain.kind == "real"]
-
-
-every_op = each(lambda op: True)
-every_smooth_op = each(lambda op: op.gradient)
-every_elementwise_op = each(lambda op: op.elementwise and len(op.input_names) > 1)
-every_kernel = each(lambda op: op.kernel is not None)
-floats: st.SearchStrategy[Any] = st.sampled_from([np.float32, np.float64])
-
-SMOOTHED: dict[str, Callable[..., tuple[Array, ...]]] = {
-    "remainder": lambda a, b: (b * (np.floor(a / b) + 0.5), b),  # half way between two jumps
-}
-
-
-def smooth(op: Op[...], arrays: tuple[Any, ...]) -> tuple[Any, ...]:
-    return SMOOTHED[op.name](*arrays) if op.name in SMOOTHED else arrays
-
-
-def as_function(op: Op[...], arrays: tuple[Any, ...], params: Any) -> tuple[Callable[..., Any], list[Array]]:
-    """The call as a function of its float inputs alone, and those."""
-    places = [i for i, x in enumerate(arrays) if x is not None and x.dtype.kind == "f"]
-
-    def f(*given: Any) -> Any:
-        full = list(arrays)
-        for i, x in zip(places, given, strict=True):
-            full[i] = x
-        return op(*full, **params)
-
-    return f, [arrays[i] for i in places]
-
-
-def outputs(y: Any) -> tuple[Any, ...]:
-    return y if isinstance(y, tuple) else (y,)
-
-
-def random(rng: np.random.Generator, like: Any) -> Array:
-    return np.asarray(rng.standard_normal(like.shape), like.dtype)
-
-
-def weighted(y: Any) -> Tensor:
-    """The results as one number, each entry with a weight of its own."""
-    rng = np.random.default_rng(0)
-    return sum(((one * random(rng, one)).sum() for one in outputs(y)), tg.tensor(0.0))
-
-
-def gradients(f: Callable[..., Any], xs: list[Array]) -> tuple[Tensor, ...]:
-    """Gradients of the weighted results; the layout of xs stays as it is."""
-    leaves = [wrap(x, requires_grad=True) for x in xs]
-    return weighted(f(*leaves)).gradient(*leaves)
-
-
-def norm(arrays: Any) -> float:
-    return math.hypot(*(float(np.linalg.norm(np.asarray(x.detach() if hasattr(x, "detach") else x))) for x in arrays))
+from tinygrad_wn.op import Op
+from tinygrad_wn.testing.strategies import calls
 
 
 @every_op
@@ -147,95 +81,6 @@ def test_the_kernel_equals_the_definition(op: Op[...], data: st.DataObject) -> N
         np.testing.assert_allclose(fast, slow, rtol=4 * np.finfo(dtype).eps, atol=1e-12, strict=True)
 
 
-@every_smooth_op
-@given(data=st.data())
-def test_first_and_second_gradients_equal_central_differences(op: Op[...], data: st.DataObject) -> None:
-    arrays, params = data.draw(calls(op))
-    f, xs = as_function(op, smooth(op, arrays), params)
-    wide = all(y.dtype == np.float64 for y in outputs(f(*xs)))
-    gradcheck(f, xs, rtol=1e-6 if wide else 2e-3, seed=data.draw(st.integers(0, 9)))
-
-
-@every_smooth_op
-@given(data=st.data())
-def test_jvp_is_the_slope_along_the_tangents_and_the_adjoint_of_the_vjp(op: Op[...], data: st.DataObject) -> None:
-    arrays, params = data.draw(calls(op))
-    f, xs = as_function(op, smooth(op, arrays), params)
-    rng = np.random.default_rng(data.draw(st.integers(0, 9)))
-    size, h = max(np.max(np.abs(x), initial=0.0) for x in xs) or 1.0, 2e-4
-    tangents = [np.asarray(size * rng.uniform(-1, 1, x.shape)) for x in xs]
-    pushed = outputs(tg.jvp(f, xs, tangents)[1])
-
-    def at(k: int) -> list[Array]:
-        moved = outputs(f(*(x + k * h * t for x, t in zip(xs, tangents, strict=True))))
-        return [y.numpy().astype(np.float64) for y in moved]
-
-    slopes = [(8 * (a - b) - (c - d)) / (12 * h) for a, b, c, d in zip(at(1), at(-1), at(2), at(-2), strict=True)]
-    eps = max(float(np.finfo(y.dtype).eps) for y in pushed)
-    for push, slope, y in zip(pushed, slopes, at(0), strict=True):
-        assert norm([push.numpy() - slope]) <= 1e-6 * (norm([slope]) + norm(tangents)) + 32 * eps / h * norm([y])
-
-    cts = [random(rng, y) for y in pushed]
-    pulled = tg.vjp(f, *xs)[1](*cts)
-    left = sum(float(np.sum(c * y.numpy())) for c, y in zip(cts, pushed, strict=True))
-    right = sum(float(np.sum(g.numpy() * t)) for g, t in zip(pulled, tangents, strict=True))
-    assert abs(left - right) <= 4500 * eps * (norm(cts) * norm(pushed) + norm(pulled) * norm(tangents))
-
-
-@every_op
-@given(data=st.data())
-def test_only_an_op_with_a_gradient_gives_a_result_that_has_one(op: Op[...], data: st.DataObject) -> None:
-    assert (op.pull is not None) == op.gradient
-    f, xs = as_function(op, *data.draw(calls(op)))
-    leaves = [tg.tensor(x, requires_grad=True) for x in xs]
-    assert all(y.requires_grad == (op.gradient and bool(leaves)) for y in outputs(f(*leaves)))
-
-
-@every_smooth_op
-@given(data=st.data())
-def test_float32_gradients_have_the_dtype_and_shape_of_their_inputs_and_are_close(
-    op: Op[...], data: st.DataObject
-) -> None:
-    arrays, params = data.draw(calls(op, np.float32))
-    f, narrow = as_function(op, smooth(op, arrays), params)
-    wide = [x.astype(np.float64) for x in narrow]
-    for x, g, true in zip(narrow, gradients(f, narrow), gradients(f, wide), strict=True):
-        assert g.dtype == np.float32
-        assert g.shape == x.shape
-        largest = np.max(np.abs(true.numpy()), initial=0.0)
-        np.testing.assert_allclose(g.numpy(), true.numpy(), rtol=1e-5, atol=1e-5 * largest + 2e-6)
-
-
-@every_elementwise_op
-@given(data=st.data())
-def test_broadcasting_is_repeating_and_its_gradient_is_a_sum(op: Op[...], data: st.DataObject) -> None:
-    arrays, params = data.draw(calls(op))
-    full = np.broadcast_arrays(*arrays)
-    np.testing.assert_array_equal(op(*arrays, **params).numpy(), op(*full, **params).numpy())
-    if op.gradient:
-        f, xs = as_function(op, arrays, params)
-        g, wide = as_function(op, tuple(np.array(x) for x in full), params)
-        for x, part, whole in zip(xs, gradients(f, xs), gradients(g, wide), strict=True):
-            extra = tuple(range(whole.ndim - x.ndim))
-            summed = whole.numpy().sum(axis=extra)
-            thin = tuple(i for i, n in enumerate(x.shape) if n == 1)
-            np.testing.assert_allclose(part.numpy(), summed.sum(axis=thin, keepdims=True), rtol=1e-12, atol=1e-12)
-
-
-@every_op
-@given(data=st.data())
-def test_the_layout_in_memory_changes_neither_results_nor_gradients(op: Op[...], data: st.DataObject) -> None:
-    drawn, params = data.draw(calls(op))
-    plain = tuple(None if x is None else np.ascontiguousarray(x).reshape(x.shape) for x in smooth(op, drawn))
-    other = tuple(None if x is None else data.draw(layouts(x)) for x in plain)
-    found = []
-    for arrays in (plain, other):
-        f, xs = as_function(op, arrays, params)
-        found.append([*outputs(f(*xs)), *(gradients(f, xs) if op.gradient else ())])
-    for one, two in zip(*found, strict=True):
-        np.testing.assert_allclose(one.numpy(), two.numpy(), rtol=1e-12, atol=1e-12)
-
-
 @every_op
 @given(data=st.data())
 def test_an_empty_call_is_refused_or_gives_shapes_that_fit(op: Op[...], data: st.DataObject) -> None:
@@ -280,48 +125,6 @@ def test_a_result_that_shares_memory_shares_the_version_as_well(op: Op[...], dat
         for x in inputs:
             if x is not None and np.shares_memory(x.numpy(), y.numpy()):
                 assert y._writes is x._writes
-
-
-@every_smooth_op
-@given(data=st.data())
-def test_a_second_backward_adds_the_same_again(op: Op[...], data: st.DataObject) -> None:
-    f, xs = as_function(op, *data.draw(calls(op)))
-    leaves = [tg.tensor(x, requires_grad=True) for x in xs]
-    total = weighted(f(*leaves))
-    total.backward()
-    once = [leaf.grad.numpy().copy() for leaf in leaves if leaf.grad is not None]
-    assert len(once) == len(leaves)
-    total.backward()
-    for leaf, g in zip(leaves, once, strict=True):
-        assert leaf.grad is not None
-        np.testing.assert_array_equal(leaf.grad.numpy(), 2 * g)
-
-
-@each(
-    lambda op: (
-        len(reals_of(op)) > 0 and len(op.domains) > 1 and (op.elementwise or any("()" in c.shapes for c in op.cases))
-    )
-)
-@given(data=st.data())
-def test_a_python_number_takes_the_dtype_of_the_others_and_loses_no_digits(op: Op[...], data: st.DataObject) -> None:
-    arrays, params = data.draw(calls(op, data.draw(floats)))
-    reals = [i for i, x in enumerate(arrays) if x is not None and x.dtype.kind == "f"]
-    keep = data.draw(st.sampled_from(reals))
-    able = [i for i, x in enumerate(arrays) if x is not None and i != keep and (op.elementwise or x.shape == ())]
-    chosen = data.draw(st.sets(st.sampled_from(able), min_size=1)) if able else set()
-    strong = [x.reshape(-1)[:1].reshape(()) if i in chosen else x for i, x in enumerate(arrays)]
-    weak = [x.item() if i in chosen else x for i, x in enumerate(strong)]
-    found = []
-    for full in (weak, strong):
-
-        def f(x: Any, full: list[Any] = full) -> Any:
-            return op(*full[:keep], x, *full[keep + 1 :], **params)
-
-        found.append([*outputs(f(arrays[keep])), *(gradients(f, [arrays[keep]]) if op.gradient else ())])
-    for one, other in zip(*found, strict=True):
-        assert one.dtype == other.dtype
-        if one.dtype == np.float64:
-            np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-14)
 
 
 SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e30, -1e30, 1e-30]
