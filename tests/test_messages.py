@@ -49,7 +49,7 @@ MISTAKES = {
     "length of a number": (lambda x: len(tg.tensor(1.0)), DTypeError, "length"),
     "new data of another shape": (lambda x: setattr(x, "data", [1.0]), ShapeError, "shape"),
     "new data of another kind": (lambda x: setattr(tg.tensor([1]), "data", [0.5]), DTypeError, "dtype"),
-    "data of a view": (lambda x: setattr(tg.broadcast_to(x.detach(), (1, 2)), "data", [[0, 0]]), GradientError, "looks"),
+    "data of views": (lambda x: setattr(tg.broadcast_to(x.detach(), (1, 2)), "data", [[0, 0]]), GradientError, "look"),
     "gradient of truncated values": (lambda x: x.astype("int64").sum().backward(), GradientError, "does not depend"),
     "data of a result": (lambda x: setattr(x * 2, "data", [0.0, 0.0]), GradientError, "leaf"),
     "Tensor called": (lambda x: tg.Tensor(), DTypeError, "tg.tensor"),
