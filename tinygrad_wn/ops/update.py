@@ -53,6 +53,11 @@ def momentum_update(
     return np.asarray(p - rate * (slope + momentum * new if nesterov else new)), np.asarray(new)
 
 
+def _warmth(beta: float, step: Any, dtype: Any) -> Array:
+    """1 - betaᵗ, the share of a running mean that is not its zero start; in float64, whatever kind of number t is."""
+    return np.subtract(1, np.power(beta, step, dtype=np.float64)).astype(dtype)
+
+
 @op(
     cases=[
         case("(m,n),(m,n),(m,n),(m,n),(),()", weight_decay=0.1),
@@ -84,6 +89,6 @@ def adam_update(
     slope = g + weight_decay * p if weight_decay and not decoupled else g
     first = beta1 * m + (1 - beta1) * slope
     second = beta2 * s + (1 - beta2) * slope * slope
-    mean, size = first / (1 - beta1**step), np.sqrt(second / (1 - beta2**step))
+    mean, size = first / _warmth(beta1, step, first.dtype), np.sqrt(second / _warmth(beta2, step, second.dtype))
     kept = p - rate * weight_decay * p if decoupled else p
     return np.asarray(kept - rate * mean / (size + eps)), np.asarray(first), np.asarray(second)
