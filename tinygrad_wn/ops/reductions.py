@@ -122,7 +122,17 @@ def min_vjp(ct: Tensor, y: Tensor, x: Tensor, *, axis: Axis, keepdims: bool) -> 
     return _extreme_vjp(ct, y, x, axis)
 
 
-@op(cases=ALONG, shape=reduced)
+@op(
+    cases=[  # of few factors: differences of long products say little about their slopes
+        case("(n)"),
+        case("(2,n)"),
+        case("(m,n)", axis=-1),
+        case("(2,m,2)", axis=(0, 2)),
+        case("(l,m,n)", axis=1, keepdims=True),
+        case("()"),
+    ],
+    shape=reduced,
+)
 def prod(x: Real, axis: Axis = None, keepdims: bool = False) -> Array:
     """Product along `axis`. Its gradients are right where entries are zero, too.
 
