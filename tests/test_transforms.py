@@ -126,6 +126,18 @@ def test_an_inner_grad_sees_the_variable_of_the_outer_as_a_constant(a: float, b:
     close(tg.jvp(lambda x: tg.jvp(lambda y: x * y, (x,), (x,))[1], (a,), (1.0,))[1], 2 * a)
 
 
+def test_results_of_nested_transforms_belong_to_no_graph() -> None:
+    nested: list[Callable[[Any], Tensor]] = [
+        lambda x: x * tg.grad(lambda y: x * y * y)(2.0),
+        lambda x: x * tg.value_and_grad(lambda y: x * y * y)(2.0)[0],
+        lambda x: x * tg.jvp(lambda y: x * y * y, (2.0,), (1.0,))[0],
+        lambda x: x * tg.jvp(lambda y: x * y * y, (2.0,), (1.0,))[1],
+        lambda x: tg.sum(x * tg.jacobian(lambda y: x * y * y)(2.0)),
+    ]
+    for f in nested:
+        assert not tg.grad(f)(3.0).requires_grad
+
+
 def test_the_example_of_nested_closures() -> None:
     assert tg.grad(lambda x: tg.grad(lambda y: x * y**2)(2.0))(3.0).item() == 4.0
     assert tg.grad(lambda x: x * tg.grad(lambda y: x + y)(1.0))(1.0).item() == 1.0

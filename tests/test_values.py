@@ -227,3 +227,9 @@ def test_a_stopped_gradient_and_a_step_pass_nothing() -> None:
     assert derivative(lambda x: x * tg.sign(x) + x * (x > 0), [3.0, -2.0]) == [[2.0, -1.0]]
     assert derivative(lambda a, b: a % b, [5.0, -5.0], [3.0, 3.0]) == [[1, 1], [-1, 2]]
     assert derivative(lambda a, b: a - (a // b) * b, [5.0, -5.0], [3.0, 3.0]) == [[1, 1], [-1, 2]]
+
+
+def test_two_python_numbers_beside_one_float32_array_stay_weak() -> None:
+    assert tg.clip(1.5, 0.0, tg.ones(2)).dtype == np.float32
+    assert tg.clip(tg.ones(2), 0.0, 0.5).dtype == np.float32
+    assert tg.where(tg.tensor([True, False]), tg.ones(2), 0.0).dtype == np.float32
