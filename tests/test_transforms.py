@@ -123,6 +123,9 @@ def test_an_inner_grad_sees_the_variable_of_the_outer_as_a_constant(a: float, b:
     close(tg.grad(lambda x: tg.jvp(lambda y: x * y * y, (b,), (1.0,))[1])(a), 2 * b)
     close(tg.jvp(lambda x: tg.grad(lambda y: x * x * y)(b), (a,), (1.0,))[1], 2 * a)
     close(tg.grad(lambda x: tg.vjp(lambda y: x * y * y, b)[1](x)[0])(a), 4 * a * b)
+    close(tg.grad(lambda t: tg.jvp(lambda y: y * y, (b,), (t,))[1])(a), 2 * b)
+    close(tg.grad(lambda t: tg.hvp(lambda y: y**3, (b,), (t,))[0])(a), 6 * b)
+    close(tg.grad(lambda ct: tg.vjp(lambda y: y * y, b)[1](ct)[0])(a), 2 * b)
     close(tg.jvp(lambda x: tg.jvp(lambda y: x * y, (x,), (x,))[1], (a,), (1.0,))[1], 2 * a)
 
 
