@@ -100,6 +100,8 @@ def test_an_error_in_any_input_and_any_result_is_found() -> None:
     with pytest.raises(GradientMismatch, match=r"result 1 .* input 1 "):
         gradcheck(several, [x, w])
     assert gradcheck(lambda x, w: (x * w, x + w), [x, w])
+    with pytest.raises(GradientMismatch, match=r"result 0 .* input 1 "):
+        gradcheck(lambda n, x: n * tg.stop_gradient(x), [np.array([1, 2]), x])
 
 
 def test_tensors_float32_and_integers_may_be_inputs() -> None:
@@ -109,6 +111,12 @@ def test_tensors_float32_and_integers_may_be_inputs() -> None:
     assert gradcheck(tg.sum, [np.zeros((0, 3))])
     assert gradcheck(lambda x: tg.tensor([1.0, 2.0]), [np.ones(2)]), "a constant has a gradient of zero"
     assert logits.grad is None
+
+
+def test_a_large_constant_in_the_result_is_no_error() -> None:
+    assert gradcheck(lambda x: x + 1e8, [np.array([1.0, -2.0])])
+    with pytest.raises(GradientMismatch):
+        gradcheck(lambda x: 2 * x - tg.stop_gradient(x) + 1e8, [np.array([1.0, -2.0])])
 
 
 def test_a_looser_tolerance_lets_a_small_error_pass() -> None:

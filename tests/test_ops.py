@@ -6,7 +6,7 @@ import inspect
 
 import numpy as np
 import pytest
-from every_op import as_function, every_kernel, every_op, floats, gradients, outputs
+from every_op import as_function, each, every_kernel, every_op, floats, gradients, outputs
 from hypothesis import given, strategies as st
 
 import tinygrad_wn as tg
@@ -81,6 +81,22 @@ def test_the_kernel_equals_the_definition(op: Op[...], data: st.DataObject) -> N
         np.testing.assert_allclose(fast, slow, rtol=4 * np.finfo(dtype).eps, atol=1e-12, strict=True)
 
 
+@every_kernel
+@given(data=st.data())
+def test_the_kernel_runs_where_kernels_are_on_and_nowhere_else(op: Op[...], data: st.DataObject) -> None:
+    arrays, params = data.draw(calls(op, data.draw(floats)))
+
+    def refuse(*_: object, **__: object) -> bool:
+        raise InterruptedError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(op, "kernel", refuse)
+        with tg.kernels(False):
+            op(*arrays, **params)
+        with pytest.raises(InterruptedError), tg.kernels(True):
+            op(*arrays, **params)
+
+
 @every_op
 @given(data=st.data())
 def test_an_empty_call_is_refused_or_gives_shapes_that_fit(op: Op[...], data: st.DataObject) -> None:
@@ -147,6 +163,16 @@ def test_no_value_raises_a_warning_or_an_error(op: Op[...], data: st.DataObject)
                     tg.jvp(f, xs, [np.ones_like(x) for x in xs])
             except ZeroNormError:
                 assert any((x == 0).any() for x in xs)
+
+
+@each(lambda op: len(op.integers) > 0)
+@given(data=st.data())
+def test_floats_are_refused_where_integers_are_needed(op: Op[...], data: st.DataObject) -> None:
+    arrays, params = data.draw(calls(op))
+    floats_instead = [x.astype(np.float64) if x is not None and x.dtype.kind == "i" else x for x in arrays]
+    if len(arrays) > 1:
+        with pytest.raises(DTypeError, match=f"{op.name}: {op.integers[0][1]} must hold integers"):
+            op(*floats_instead, **params)
 
 
 @every_op

@@ -36,7 +36,7 @@ def declared(domain: Domain) -> Op[...]:
         return np.concatenate([np.ravel(a), np.ravel(b)])
 
     special.__annotations__ = dict.fromkeys("ab", Annotated[Any, domain])
-    return Op(special, cases=[case("(m,n),(n,5)")], shape=broadcast, kernel=None, gradient=False, elementwise=False)
+    return Op(special, cases=[case("(m,n),(4,4,5)")], shape=broadcast, kernel=None, gradient=False, elementwise=False)
 
 
 @every_domain
@@ -50,7 +50,7 @@ def test_floats_keep_a_margin_to_the_bounds_of_their_domain(domain: Domain, data
         assert not domain.away or np.all(np.abs(x) >= 0.1)
         assert np.all((x == 0) | (np.abs(x) > 1e-4))
         if domain.low < 100:
-            assert np.all(np.abs(x) <= 7.2)
+            assert np.all(np.abs(x) <= 10.2)
     if domain.distinct:
         every = np.sort(np.concatenate([x.ravel() for x in arrays]))
         assert np.all(np.diff(every) >= 0.05)

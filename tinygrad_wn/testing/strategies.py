@@ -121,7 +121,7 @@ def _distinct(draw: DrawFn, inputs: list[tuple[Domain, Shape]], dtype: np.dtype[
     arrays = []
     for domain, shape in inputs:
         here, places = places[: math.prod(shape)], places[math.prod(shape) :]
-        low, high = _interval(domain, max(REACH, count / 20))
+        low, high = _interval(domain, max(REACH, count / 10))
         step = scale * (high - low) / (count + 1) if dtype.kind == "f" else 1
         values: Array = step * (here + 1) + (low if dtype.kind == "f" else math.ceil(low) - 1)
         if domain.away:
