@@ -93,3 +93,12 @@ def test_inputs_are_not_written_to():
     both("weight_norm_pullback", ct, v, g, axis=0)
     for x, old in zip((v, ct, g), before, strict=True):
         np.testing.assert_array_equal(x, old)
+
+
+def test_the_switch_decides_whether_the_kernel_runs(monkeypatch):
+    calls = []
+    monkeypatch.setattr(OPS["erf"], "kernel", lambda *_: calls.append("kernel") or False)
+    for on in (True, False):
+        with tg.kernels(on):
+            tg.erf(tg.tensor([1.0]))
+    assert calls == ["kernel"]
