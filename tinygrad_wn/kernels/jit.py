@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numba
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +24,8 @@ def kernel(function: F) -> F:
 
     A kernel file calls no compiled function of another file: Numba's disk cache would not see that one change.
     """
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":  # plain loops, as quiet about overflow as machine code is
+        return np.errstate(all="ignore")(function)
     options: dict[str, Any] = {"error_model": "numpy", "nogil": True, "boundscheck": False}
     try:
         return cast("F", numba.njit(cache=True, **options)(function))

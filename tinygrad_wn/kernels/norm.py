@@ -42,7 +42,8 @@ def _length(v: Array, i: int, half: float, other: float) -> float:
 def _norm_rows(n: Array, v: Array) -> None:
     for i in range(v.shape[0]):
         e = _exponent(v, i)
-        n[i] = math.ldexp(_length(v, i, math.ldexp(1.0, -(e // 2)), math.ldexp(1.0, -(e - e // 2))), e)
+        half, other = math.ldexp(1.0, -(e // 2)), math.ldexp(1.0, -(e - e // 2))
+        n[i] = _length(v, i, half, other) / half / other
 
 
 @kernel
