@@ -75,7 +75,13 @@ def background(*argv: object, folder: Path = ROOT, **env: str) -> subprocess.Pop
     command = [sys.executable, "-u", "-m", "tinygrad_wn", *map(str, argv)]
     pipe = subprocess.PIPE
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"} | env
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True, encoding="utf-8")
+    held = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job passes "ignore" on
+    try:
+        return subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True, encoding="utf-8"
+        )
+    finally:
+        signal.signal(signal.SIGINT, held)
 
 
 @pytest.fixture(scope="module")
