@@ -133,7 +133,7 @@ def test_clip_gives_the_gradient_on_a_bound_to_x() -> None:
 
 
 @given(
-    hnp.arrays(np.float64, hnp.array_shapes(max_dims=3, max_side=5), elements=st.sampled_from([0.0, 1.0, -2.0, 3.0]))
+    hnp.arrays(np.float64, hnp.array_shapes(max_dims=3, max_side=5), elements=st.sampled_from([0.0, 1.0, -2.0, 0.5]))
 )
 def test_the_gradient_of_a_product_is_right_among_zeros(x: Array) -> None:
     flat = x.reshape(-1)

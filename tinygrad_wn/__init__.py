@@ -57,7 +57,8 @@ from .ops.elementwise import (
     tanh,
 )
 from .ops.loss import cross_entropy, mse
-from .ops.matmul import linear, matmul
+from .ops.linear import linear, weight_norm_linear
+from .ops.matmul import matmul
 from .ops.reductions import log_softmax, logsumexp, max, mean, min, prod, softmax, sum, var
 from .ops.structural import (
     astype,
@@ -169,6 +170,7 @@ __all__ = [
     "var",
     "vjp",
     "weight_norm",
+    "weight_norm_linear",
     "where",
     "zeros",
 ]

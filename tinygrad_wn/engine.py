@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import GradientError, ShapeError
-from .op import Op, slot
-from .tensor import Node, Tensor, as_array, wrap, write
+from .op import NUMBERS, Op, slot
+from .tensor import Node, Tensor, as_array, overwritten, wrap, write
 from .walk import recording
 
 if TYPE_CHECKING:
@@ -22,27 +22,38 @@ def eager(op: Op[...], inputs: tuple[Any, ...], params: dict[str, Any], targets:
     for x in inputs:
         if isinstance(x, Tensor):
             arrays.append(x._data)
-            track, native = track or x._wants, True
+            native = True
+            if x._wants:
+                track = True
         else:
             arrays.append(x)
-            foreign = foreign or not (x is None or type(x) in (float, int, bool))
+            if x is not None and type(x) not in NUMBERS:
+                foreign = True
     if foreign or not native:
         arrays = _adopted(inputs)
-    results = op.compute(arrays, params)
     if targets is not None:
-        return _store(op, targets, results)
+        return _store(op, targets, arrays, params)
+    results = op.compute(arrays, params)
     several = type(results) is tuple
-    made = results if several else (results,)
+    track = track and op.pull is not None and recording.get()
+    if not several:
+        node = None
+        if track and results.dtype.kind == "f":
+            node = Node(op, tuple(map(_kept, inputs, arrays)) if foreign else inputs, params, 1, False)
+        shared = None
+        if results.base is not None or results is arrays[0]:
+            shared = _shared(results, inputs)
+        out = wrap(results if type(results) is np.ndarray else np.asarray(results), node, 0, shared)
+        if node is not None and op.keeps_result:
+            node.results = [(out._data, out._writes)]
+        return out
     node = None
-    if track and op.pull is not None and recording.get() and made[0].dtype.kind == "f":
-        kept = tuple(map(_kept, inputs, arrays)) if foreign else inputs
-        node = Node(op, kept, params, len(made), several)
-    out = tuple(
-        wrap(r if type(r) is np.ndarray else np.asarray(r), node, i, _shared(r, inputs)) for i, r in enumerate(made)
-    )
-    if node is not None and (op.keeps_result or several):
-        node.results = [(t._data, t._writes, t._writes[0]) for t in out]
-    return out if several else out[0]
+    if track and results[0].dtype.kind == "f":
+        node = Node(op, tuple(map(_kept, inputs, arrays)) if foreign else inputs, params, len(results), True)
+    every = tuple([wrap(np.asarray(r), node, i, _shared(r, inputs)) for i, r in enumerate(results)])
+    if node is not None:
+        node.results = [(t._data, t._writes) for t in every]
+    return every
 
 
 def _adopted(inputs: tuple[Any, ...]) -> list[Any]:
@@ -54,7 +65,7 @@ def _adopted(inputs: tuple[Any, ...]) -> list[Any]:
     alone = not any(hasattr(x, "dtype") or isinstance(x, list | tuple) for x in inputs)
     arrays: list[Any] = []
     for x in inputs:
-        if x is None or (type(x) in (float, int, bool) and not alone):
+        if x is None or (type(x) in NUMBERS and not alone):
             arrays.append(x)
         elif wide and not hasattr(x, "dtype"):
             array = np.asarray(x)
@@ -66,7 +77,7 @@ def _adopted(inputs: tuple[Any, ...]) -> list[Any]:
 
 def _kept(x: Any, array: Any) -> Any:
     """What a node keeps of an input. An array of the caller is copied: writing to it must not change a gradient."""
-    if isinstance(x, Tensor) or x is None or type(x) in (float, int, bool):
+    if isinstance(x, Tensor) or x is None or type(x) in NUMBERS:
         return x
     return wrap(np.array(array) if isinstance(x, np.ndarray) else array)
 
@@ -81,12 +92,18 @@ def _shared(result: Array, inputs: tuple[Any, ...]) -> list[int] | None:
     return None
 
 
-def _store(op: Op[...], targets: tuple[Any, ...], results: Any) -> None:
+def _store(op: Op[...], targets: tuple[Any, ...], arrays: list[Any], params: dict[str, Any]) -> None:
     """Write results into targets: all are checked before the first is written."""
-    values = results if isinstance(results, tuple) else (results,)
-    for target, value in zip(targets, values, strict=True):
+    for target in targets:
         if target._node is not None:
             raise GradientError(f"{op.name}: a computed tensor cannot be overwritten", hint="write to a leaf")
+    if op.compute_into([target._data for target in targets], arrays, params):
+        for target in targets:
+            overwritten(target)
+        return
+    results = op.compute(arrays, params)
+    values = results if isinstance(results, tuple) else (results,)
+    for target, value in zip(targets, values, strict=True):
         if target.shape != value.shape or target.dtype != value.dtype:
             raise ShapeError(
                 f"{op.name}: results must fit what they overwrite",

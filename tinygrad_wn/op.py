@@ -26,6 +26,10 @@ OPS: dict[str, Op[...]] = {}
 """Every declared op by name; the tests run over it, so there is no list of tests to forget."""
 
 
+NUMBERS = (float, int, bool)
+"""Python numbers: data of a call that take the dtype of the arrays beside them."""
+
+
 class Interpreter(Protocol):
     """Whoever carries out op calls: the eager engine, or a compiler that writes them down."""
 
@@ -79,6 +83,7 @@ class Op(Generic[P]):
         kernel: Callable[..., bool] | None,
         gradient: bool,
         elementwise: bool,
+        inplace: bool = False,
     ) -> None:
         signature = inspect.signature(definition)
         hints = typing.get_type_hints(definition, include_extras=True)
@@ -89,16 +94,17 @@ class Op(Generic[P]):
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in signature.parameters.values())
         self.optional = {n for n in self.input_names if signature.parameters[n].default is None}
         self.defaults = {name: p.default for name, p in rest.items() if p.default is not p.empty}
-        self.param_names = tuple(rest)
+        self.param_names, self.param_set = tuple(rest), frozenset(rest)
+        self.count = -1 if self.variadic else len(self.input_names)
         self.integers = [(i, n) for i, n in enumerate(self.input_names) if self.domains[n].kind == "integer"]
         self.name = self.__name__ = definition.__name__
         self.__doc__, self.__module__ = definition.__doc__, definition.__module__
         self.__signature__, self.__wrapped__ = signature, definition
         self.definition = np.errstate(all="ignore")(definition)
         self.cases, self.shape, self.kernel = cases, shape, kernel
-        self.gradient, self.elementwise = gradient, elementwise
+        self.gradient, self.elementwise, self.inplace = gradient, elementwise, inplace
         self.pull: Callable[..., Any] | None = None
-        self.keeps_result = False
+        self.keeps_result = self.asks = False
 
     def __repr__(self) -> str:
         shown = [
@@ -122,23 +128,25 @@ class Op(Generic[P]):
 
         Each is a Tensor expression, None for no gradient, or a function that the engine calls only when someone wants
         the result. With several outputs `ct` and `y` are tuples. A rule that calls its result `_` does not need it,
-        so the engine does not keep it.
+        so the engine does not keep it. A rule that takes `asked` is told, input by input, what someone wants.
         """
+        names = list(inspect.signature(rule).parameters)
         self.pull = rule
-        self.keeps_result = list(inspect.signature(rule).parameters)[1] != "_"
+        self.keeps_result, self.asks = names[1] != "_", "asked" in names
         return rule
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Sort arguments into data and parameters."""
+        if len(args) == self.count and kwargs.keys() <= self.param_set:
+            params = self.defaults | kwargs if kwargs else self.defaults
+            if len(params) == len(self.param_names):
+                return args, params
         if self.variadic:
             if len(args) < len(self.input_names) - 1:
                 missing = self.input_names[len(args)]
                 raise DTypeError(f"{self.name}: argument {missing!r} is missing", hint=f"call {self!r}")
             return args, self._params(kwargs)
-        count = len(self.input_names)
-        if len(args) == count and not kwargs and len(self.defaults) == len(self.param_names):
-            return args, self.defaults
-        if len(args) > count + len(self.param_names):
+        if len(args) > self.count + len(self.param_names):
             raise DTypeError(f"{self.name}: too many arguments", {"given": len(args)}, hint=f"call {self!r}")
         named = dict(zip(self.input_names + self.param_names, args, strict=False))
         if twice := named.keys() & kwargs.keys():
@@ -152,8 +160,8 @@ class Op(Generic[P]):
 
     def _params(self, given: dict[str, Any]) -> dict[str, Any]:
         params = self.defaults | given
-        if len(params) != len(self.param_names) or params.keys() != set(self.param_names):
-            unknown, missing = params.keys() - set(self.param_names), set(self.param_names) - params.keys()
+        if params.keys() != self.param_set:
+            unknown, missing = params.keys() - self.param_set, self.param_set - params.keys()
             facts = {"unknown": ", ".join(sorted(unknown)), "missing": ", ".join(sorted(missing))}
             raise DTypeError(
                 f"{self.name}: wrong arguments", {k: v for k, v in facts.items() if v}, hint=f"call {self!r}"
@@ -175,31 +183,80 @@ class Op(Generic[P]):
 
     def compute(self, arrays: list[Any], params: dict[str, Any]) -> Any:
         """Run on arrays (Python numbers and None allowed): by the kernel where there is one that takes the call."""
-        for i, name in self.integers:
-            for one in arrays[i:] if self.variadic else arrays[i : i + 1]:
-                if np.asarray(one).dtype.kind not in "iu":
-                    raise DTypeError(f"{self.name}: {name} must hold integers", {"dtype": np.asarray(one).dtype})
-        if self.elementwise and self.kernel is None:
+        if self.integers:
+            self._check_integers(arrays)
+        if self.kernel is None and self.elementwise:
             try:
                 return self.definition(*arrays, **params)
             except ValueError:
                 self.result_shape([np.shape(a) for a in arrays], params)
                 raise
-        shape = self.result_shape([None if a is None else np.shape(a) for a in arrays], params)
-        if self.kernel is not None and kernels_are_on() and (dtype := common_float(arrays)) is not None:
-            several = bool(shape) and isinstance(shape[0], tuple)
-            results = tuple(np.empty(s, dtype) for s in (shape if several else (shape,)))
-            if self.kernel(*results, *arrays, **params):
-                return results if several else results[0]
+        shape = self.result_shape([_shape(a) for a in arrays], params)
+        if self.kernel is not None and kernels_are_on() and (dtype := self.common_float(arrays)) is not None:
+            if shape and type(shape[0]) is tuple:
+                results = tuple([np.empty(s, dtype) for s in shape])
+                if self.kernel(*results, *arrays, **params):
+                    return results
+            else:
+                result = np.empty(shape, dtype)
+                if self.kernel(result, *arrays, **params):
+                    return result
         return self.definition(*arrays, **params)
 
+    def compute_into(self, targets: list[Any], arrays: list[Any], params: dict[str, Any]) -> bool:
+        """Let the kernel write straight into `targets`, where it can; they may be inputs of the same call."""
+        if not self.inplace or not kernels_are_on() or (dtype := self.common_float(arrays)) is None:
+            return False
+        shapes = self.result_shape([_shape(a) for a in arrays], params)
+        shapes = shapes if shapes and type(shapes[0]) is tuple else (shapes,)
+        fits = all(t.shape == s and t.dtype == dtype for t, s in zip(targets, shapes, strict=True))
+        return fits and _apart(targets, arrays) and bool(self.kernel and self.kernel(*targets, *arrays, **params))
 
-def common_float(arrays: list[Any]) -> np.dtype[Any] | None:
-    """The one float dtype that all arrays have, or None: kernels take nothing else."""
-    first = arrays[0].dtype if isinstance(arrays[0], np.ndarray) else None
-    if first is None or first.kind != "f":
-        return None
-    return first if all(a is None or (isinstance(a, np.ndarray) and a.dtype == first) for a in arrays) else None
+    def _check_integers(self, arrays: list[Any]) -> None:
+        for i, name in self.integers:
+            for one in arrays[i:] if self.variadic else arrays[i : i + 1]:
+                dtype = one.dtype if isinstance(one, np.ndarray) else np.asarray(one).dtype
+                if dtype.kind not in "iu":
+                    raise DTypeError(f"{self.name}: {name} must hold integers", {"dtype": dtype})
+
+    def common_float(self, arrays: list[Any]) -> np.dtype[Any] | None:
+        """The one float dtype of all arrays, or None: kernels take nothing else. Numbers and integers may stand by."""
+        dtype = None
+        for i, a in enumerate(arrays):
+            if type(a) is np.ndarray:
+                if a.dtype is dtype or (self.integers and (i, self.input_names[i]) in self.integers):
+                    continue
+                if a.dtype not in FLOATS or (dtype is not None and a.dtype != dtype):
+                    return None
+                dtype = a.dtype
+            elif a is not None and type(a) not in NUMBERS:
+                return None
+        return dtype
+
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def _shape(a: Any) -> Any:
+    """The shape of an array or a number; None stays None."""
+    return a.shape if type(a) is np.ndarray else None if a is None else np.shape(a)
+
+
+def _apart(targets: list[Any], arrays: list[Any]) -> bool:
+    """Whether each target can be written while inputs are read: memory of its own that no other array looks into."""
+    own = {id(t) for t in targets}
+    if len(own) < len(targets) or not all(
+        t.base is None and t.flags.c_contiguous and t.flags.writeable for t in targets
+    ):
+        return False
+    seen: set[int] = set()
+    for a in arrays:
+        base = getattr(a, "base", None)
+        owner = id(a) if base is None else id(base)
+        if owner in own and (owner in seen or base is not None):
+            return False
+        seen.add(owner)
+    return True
 
 
 def op(
@@ -209,16 +266,19 @@ def op(
     kernel: Callable[..., bool] | None = None,
     gradient: bool = True,
     elementwise: bool = False,
+    inplace: bool = False,
 ) -> Callable[[Callable[P, Any]], Op[P]]:
     """Declare an op: the decorated function is its NumPy definition.
 
     `cases` are legal calls; `shape` maps input shapes and params to the result's shape; `kernel(*results, *inputs,
     **params)` fills its first arguments and says whether it took the call; `gradient=False` is an op whose result is
-    data; `elementwise` says that NumPy itself checks shapes by broadcasting.
+    data; `elementwise` says that NumPy itself checks shapes by broadcasting; `inplace` that the kernel may be given
+    inputs as results, each number of which it reads before it writes it.
     """
 
     def declare(definition: Callable[P, Any]) -> Op[P]:
-        new = Op(definition, cases=cases, shape=shape, kernel=kernel, gradient=gradient, elementwise=elementwise)
+        flags = {"gradient": gradient, "elementwise": elementwise, "inplace": inplace}
+        new = Op(definition, cases=cases, shape=shape, kernel=kernel, **flags)
         if new.name in OPS:
             raise DTypeError(f"op {new.name!r} is declared twice")
         OPS[new.name] = new

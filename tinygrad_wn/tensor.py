@@ -21,48 +21,49 @@ from .walk import key_of, recorded, walk
 if TYPE_CHECKING:
     from .domains import Array, Shape
 
-_serials = itertools.count()
+_serials = itertools.count(1)
 
 
 class Node:
-    """One recorded op call: what its vjp needs, and the versions of the arrays at that time."""
+    """One recorded op call, and what its vjp needs. An array written to after `serial` is not what it was."""
 
-    __slots__ = ("inputs", "op", "outputs", "params", "results", "serial", "several", "versions")
+    __slots__ = ("inputs", "op", "outputs", "params", "results", "serial", "several")
 
     def __init__(
         self, op: Op[...], inputs: tuple[Any, ...], params: dict[str, Any], outputs: int, several: bool
     ) -> None:
         self.op, self.inputs, self.params, self.outputs, self.several = op, inputs, params, outputs, several
         self.serial = next(_serials)
-        self.versions = [x._writes[0] if isinstance(x, Tensor) else 0 for x in inputs]
-        self.results: list[tuple[Array, list[int], int]] = []
+        self.results: list[tuple[Array, list[int]]] | None = None
 
-    def pull(self, cotangents: list[Tensor | None]) -> tuple[Any, ...]:
+    def pull(self, cotangents: list[Tensor | None], asked: list[bool]) -> tuple[Any, ...]:
         """Cotangents of the inputs, from those of the results."""
-        inputs = self.inputs
-        if self.versions != [x._writes[0] if isinstance(x, Tensor) else 0 for x in inputs]:
-            inputs = tuple(self._guarded(i, x) for i, x in enumerate(inputs))
-        results = tuple(self._result(i) for i in range(len(self.results)))
-        rule: Any = self.op.pull
+        inputs, op = self.inputs, self.op
+        for x in inputs:
+            if isinstance(x, Tensor) and x._writes[0] > self.serial:
+                inputs = tuple(self._guarded(i, x) for i, x in enumerate(inputs))
+                break
+        rule: Any = op.pull
+        params = {**self.params, "asked": asked} if op.asks else self.params
         if not self.several:
-            ct = rule(cotangents[0], results[0] if results else None, *inputs, **self.params)
-            return ct if isinstance(ct, tuple) else (ct,)
+            ct = rule(cotangents[0], self._result(0) if self.results else None, *inputs, **params)
+            return ct if type(ct) is tuple else (ct,)
+        results = self.results or []
         filled = tuple(
-            wrap(np.zeros_like(array)) if ct is None else ct
-            for ct, (array, _, _) in zip(cotangents, self.results, strict=True)
+            wrap(np.zeros_like(array)) if ct is None else ct for ct, (array, _) in zip(cotangents, results, strict=True)
         )
-        found: tuple[Any, ...] = rule(filled, results, *inputs, **self.params)
+        found: tuple[Any, ...] = rule(filled, tuple(map(self._result, range(len(results)))), *inputs, **params)
         return found
 
     def _result(self, index: int) -> Tensor:
         """The result as it was, with its place in the graph, so that it can be differentiated again."""
-        array, writes, version = self.results[index]
-        if writes[0] != version:
+        array, writes = (self.results or [])[index]
+        if writes[0] > self.serial:
             return Overwritten(array, f"{self.op.name}: its result")
         return wrap(array, self, index, writes)
 
     def _guarded(self, index: int, x: Any) -> Any:
-        if not isinstance(x, Tensor) or x._writes[0] == self.versions[index]:
+        if not isinstance(x, Tensor) or x._writes[0] <= self.serial:
             return x
         names = self.op.input_names
         return Overwritten(x._data, f"{self.op.name}: its input {names[min(index, len(names) - 1)]!r}")
@@ -287,7 +288,12 @@ def write(target: Tensor, values: Array) -> None:
         )
     with np.errstate(all="ignore"):
         np.copyto(target._data, values, casting="same_kind")
-    target._writes[0] += 1
+    overwritten(target)
+
+
+def overwritten(target: Tensor) -> None:
+    """Remember when the array of `target` was written to last, in the count that numbers nodes as well."""
+    target._writes[0] = next(_serials)
 
 
 def _cotangent(result: Tensor, given: Any, what: str) -> Tensor:
@@ -318,7 +324,9 @@ def as_array(data: Any, dtype: Any = None) -> Array:
             raise ShapeError("tensor: rows differ in length", {"numpy": ragged}) from None
     if dtype is None:
         dtype = np.float32 if array.dtype == np.float64 and not hasattr(data, "dtype") else array.dtype
-    wanted = np.dtype(dtype).newbyteorder("=")
+    wanted = np.dtype(dtype)
+    if not wanted.isnative:
+        wanted = wanted.newbyteorder("=")
     if wanted.kind not in "iub" and wanted not in (np.float32, np.float64):
         raise DTypeError(
             "tensor: values must be float32, float64, integers or booleans",
@@ -326,7 +334,7 @@ def as_array(data: Any, dtype: Any = None) -> Array:
             hint="convert them first",
         )
     with np.errstate(all="ignore"):
-        return array.astype(wanted, copy=False)
+        return array.astype(wanted, copy=not array.flags.aligned)
 
 
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:

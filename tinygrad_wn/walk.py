@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .op import OPS
+from .op import NUMBERS, OPS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,47 +51,48 @@ def walk(
 ) -> dict[Key, tuple[Tensor, Tensor]]:
     """Cotangents of all leaves, or of `targets` alone, as (tensor, cotangent) by key."""
     found: dict[Key, tuple[Tensor, Tensor]] = {}
-    wanted = None if targets is None else {key_of(t): t for t in targets}
+    wanted = None if targets is None else {key_of(t) for t in targets}
     useful = None if wanted is None else _useful(result, wanted)
     pending: dict[int, list[Tensor | None]] = {}
     heap: list[tuple[int, Node]] = []
 
     def give(x: Tensor, ct: Tensor) -> None:
-        key, node = key_of(x), x._node
-        if key in wanted if wanted is not None else node is None:
-            _add(found, key, x, ct)
-        if node is not None and (useful is None or node.serial in useful):
-            if node.serial not in pending:
-                pending[node.serial] = [None] * node.outputs
-                heapq.heappush(heap, (-node.serial, node))
-            held = pending[node.serial][x._index]
-            pending[node.serial][x._index] = ct if held is None else held + ct
+        node = x._node
+        if node is None if wanted is None else key_of(x) in wanted:
+            key = key_of(x)
+            found[key] = (x, found[key][1] + ct) if key in found else (x, ct)
+        if node is None or (useful is not None and node.serial not in useful):
+            return
+        held = pending.get(node.serial)
+        if held is None:
+            held = pending[node.serial] = [None] * node.outputs
+            heapq.heappush(heap, (-node.serial, node))
+        one = held[x._index]
+        held[x._index] = ct if one is None else one + ct
 
-    def wants(x: Any) -> bool:
-        if not getattr(x, "requires_grad", False):
+    def asks(x: Any) -> bool:
+        if x is None or type(x) in NUMBERS or not x._wants:
             return False
-        return wanted is None or key_of(x) in wanted or (x._node is not None and x._node.serial in (useful or ()))
+        if wanted is None or useful is None:
+            return True
+        return key_of(x) in wanted or (x._node is not None and x._node.serial in useful)
 
     with recorded(create_graph):
         give(result, cotangent)
         while heap:
             serial, node = heapq.heappop(heap)
-            cotangents = node.pull(pending.pop(-serial))
-            for x, ct in zip(node.inputs, cotangents, strict=True):
-                if ct is not None and wants(x):
-                    give(x, _fit(ct() if callable(ct) else ct, x))
+            asked = [asks(x) for x in node.inputs]
+            for x, ct, wants in zip(node.inputs, node.pull(pending.pop(-serial), asked), asked, strict=True):
+                if wants and ct is not None:
+                    give(x, _fit(ct if hasattr(ct, "_data") else ct(), x))
     return found
-
-
-def _add(found: dict[Key, tuple[Tensor, Tensor]], key: Key, x: Tensor, ct: Tensor) -> None:
-    found[key] = (x, found[key][1] + ct) if key in found else (x, ct)
 
 
 def _fit(ct: Tensor, x: Tensor) -> Tensor:
     """Undo broadcasting and promotion: the cotangent of `x` has its shape and dtype."""
-    if ct.shape != x.shape:
+    if ct._data.shape != x.shape:
         ct = OPS["sum_to"](ct, shape=x.shape)
-    return ct if ct.dtype == x.dtype else OPS["astype"](ct, dtype=x.dtype)
+    return ct if ct._data.dtype is x.dtype or ct.dtype == x.dtype else OPS["astype"](ct, dtype=x.dtype)
 
 
 def nodes_below(result: Tensor) -> dict[int, Node]:
@@ -116,7 +117,7 @@ def leaves_below(result: Tensor) -> Iterator[Tensor]:
                 yield x
 
 
-def _useful(result: Tensor, wanted: dict[Key, Tensor]) -> set[int]:
+def _useful(result: Tensor, wanted: set[Key]) -> set[int]:
     """Serials of the nodes through which a wanted tensor reaches `result`."""
     nodes = nodes_below(result)
     useful: set[int] = set()

@@ -11,7 +11,7 @@ from ..errors import DTypeError, ShapeError, ValueRangeError
 from ..functions import gelu, leaky_relu
 from ..ops.arithmetic import where
 from ..ops.elementwise import relu, sigmoid, tanh
-from ..ops.matmul import linear
+from ..ops.linear import linear, weight_norm_linear
 from ..tensor import Tensor, tensor
 from .init import he_uniform
 from .module import Module
@@ -56,8 +56,11 @@ class Linear(Module):
         self.bias = tensor(np.zeros(self.out_features, self.weight.dtype), requires_grad=True) if bias else None
 
     def forward(self, x: Any) -> Tensor:
-        """x·weightᵀ + bias."""
-        return linear(x, effective(self.weight), effective(self.bias))
+        """x·weightᵀ + bias; with one g a row, weight normalization is no op of its own."""
+        weight, bias = self.weight, self.bias if isinstance(self.bias, Tensor) else effective(self.bias)
+        if isinstance(weight, WeightNorm) and weight.axis == 0:
+            return weight_norm_linear(x, weight.v, weight.g, bias)
+        return linear(x, effective(weight), bias)
 
     def options(self) -> dict[str, Any]:
         """Sizes, whether there is a bias, and the dtype unless it is float32."""

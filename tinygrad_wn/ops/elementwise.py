@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import kernels
-from ..domains import AboveMinusOne, Array, NonZero, Positive, Real
+from ..domains import AboveMinusOne, Array, NonZero, Positive, Real, Shape
 from ..op import case, op
-from ..shapes import same
+from ..shapes import Misfit, same
 from .comparison import sign
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def sigmoid_vjp(ct: Tensor, y: Tensor, x: Tensor) -> Tensor:
     return ct * (y * sigmoid(-x))
 
 
-@op(cases=UNARY, shape=same, elementwise=True)
+@op(cases=UNARY, shape=same, elementwise=True, kernel=kernels.relu)
 def relu(x: NonZero) -> Array:
     """max(x, 0); its gradient at zero is 0.
 
@@ -227,7 +227,29 @@ def relu(x: NonZero) -> Array:
 
 @relu.vjp
 def relu_vjp(ct: Tensor, _: None, x: Tensor) -> Tensor:
-    return ct * (x > 0)
+    return relu_pullback(ct, x)
+
+
+def _alike(ct: Shape, x: Shape) -> Shape:
+    if ct != x:
+        raise Misfit("the cotangent must have the shape of x")
+    return x
+
+
+@op(cases=[case("(m,n),(m,n)"), case("(),()")], shape=_alike, kernel=kernels.relu_pullback)
+def relu_pullback(ct: Real, x: NonZero) -> Array:
+    """ct where x > 0, else 0: the cotangent of x in relu.
+
+    >>> from tinygrad_wn.ops.elementwise import relu_pullback
+    >>> relu_pullback(tg.tensor([3.0, 3.0]), tg.tensor([1.0, -2.0]))
+    Tensor([3., 0.])
+    """
+    return np.where(np.greater(x, 0), ct, np.zeros((), np.result_type(ct, x)))
+
+
+@relu_pullback.vjp
+def relu_pullback_vjp(cts: Tensor, _: None, ct: Tensor, x: Tensor) -> Any:
+    return relu_pullback(cts, x), None
 
 
 @op(cases=UNARY, shape=same, elementwise=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import kernels
 from ..domains import Array, Real, Shape
 from ..op import case, op
 from ..shapes import Misfit, broadcast
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 
 def _product(a: Shape, b: Shape) -> Shape:
+    if len(a) == len(b) == 2 and a[1] == b[0]:
+        return a[0], b[1]
     if not a or not b:
         raise Misfit("a matrix product needs vectors, matrices or stacks of them", "multiply by a number with *")
     if a[-1] != b[0 if len(b) == 1 else -2]:
@@ -38,6 +40,7 @@ def _product(a: Shape, b: Shape) -> Shape:
         case("(k),(l,k,n)"),
     ],
     shape=_product,
+    kernel=kernels.matmul,
 )
 def matmul(a: Real, b: Real) -> Array:
     """Matrix product of vectors, matrices, or stacks of matrices, by NumPy's rules: (m, k), (k, n) → (m, n).
@@ -50,6 +53,8 @@ def matmul(a: Real, b: Real) -> Array:
 
 @matmul.vjp
 def matmul_vjp(ct: Tensor, _: None, a: Tensor, b: Tensor) -> Any:
+    if a.ndim == b.ndim == 2:
+        return lambda: matmul(ct, _swapped(b)), lambda: matmul(_swapped(a), ct)
     left = reshape(a, shape=(1, *a.shape)) if a.ndim == 1 else a
     right = reshape(b, shape=(*b.shape, 1)) if b.ndim == 1 else b
     stack = ct.shape[: ct.ndim - (a.ndim > 1) - (b.ndim > 1)]
@@ -68,36 +73,3 @@ def matmul_vjp(ct: Tensor, _: None, a: Tensor, b: Tensor) -> Any:
 
 def _swapped(x: Tensor) -> Tensor:
     return permute_dims(x, axes=(*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
-
-
-def _layer(x: Shape, weight: Shape, bias: Shape | None) -> Shape:
-    if len(weight) != 2:
-        raise Misfit("weight must be a matrix (out, in)")
-    if not x or x[-1] != weight[1]:
-        raise Misfit("the last axis of x must equal the columns of weight (out, in)")
-    if bias is not None and bias != weight[:1]:
-        raise Misfit("bias must have one value for each row of weight")
-    return (*x[:-1], weight[0])
-
-
-@op(
-    cases=[case("(n,i),(o,i),(o)"), case("(n,i),(o,i)"), case("(i),(o,i),(o)"), case("(l,n,i),(o,i),(o)")], shape=_layer
-)
-def linear(x: Real, weight: Real, bias: Real = None) -> Array:
-    """x·weightᵀ + bias: (…, in), (out, in), (out,) → (…, out).
-
-    >>> tg.linear(tg.tensor([[1.0, 2.0]]), tg.tensor([[3.0, 4.0]]), tg.tensor([0.5]))
-    Tensor([[11.5]])
-    """
-    y = np.matmul(x, np.transpose(weight))
-    return np.asarray(y if bias is None else y + bias)
-
-
-@linear.vjp
-def linear_vjp(ct: Tensor, _: None, x: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
-    def to_weight() -> Tensor:
-        count = math.prod(x.shape[:-1])
-        rows = reshape(ct, shape=(count, weight.shape[0]))
-        return matmul(permute_dims(rows, axes=(1, 0)), reshape(x, shape=(count, weight.shape[1])))
-
-    return lambda: matmul(ct, weight), to_weight, ct

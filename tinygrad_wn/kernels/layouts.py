@@ -1,0 +1,39 @@
+"""Kernels that read arrays in any layout: one machine code for each float dtype, not one for each mix of layouts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from numba import types
+
+COMPILING = threading.Lock()
+SCALARS = {"flag": types.boolean, "count": types.int64}
+
+
+class AnyLayout(dict[int, Callable[..., Any]]):
+    """A kernel by the item size of its dtype: 4 for float32, 8 for float64; compiled when it is first asked for.
+
+    `arguments` says what it takes: "out 2, in 2, in 1 C, flag, count" writes to a matrix, reads a matrix, and reads a
+    contiguous vector. Numba itself refuses every other type, and arrays that must not be written.
+    """
+
+    def __init__(self, kernel: Any, arguments: str) -> None:
+        super().__init__()
+        self.kernel, self.arguments = kernel, arguments.split(", ")
+
+    def __missing__(self, size: int) -> Callable[..., Any]:
+        with COMPILING:
+            self.kernel.disable_compile(False)
+            self.kernel.compile(tuple(self._type(words.split(), size) for words in self.arguments))
+            self.kernel.disable_compile()
+        self[size] = self.kernel
+        return self[size]
+
+    @staticmethod
+    def _type(words: list[str], size: int) -> Any:
+        if words[0] in SCALARS:
+            return SCALARS[words[0]]
+        dtype = types.float32 if size == 4 else types.float64
+        return types.Array(dtype, int(words[1]), words[2] if len(words) > 2 else "A", readonly=words[0] == "in")
