@@ -72,12 +72,12 @@ def test_zero_sizes(shape, axis):
         assert fast.shape == shape
 
 
-def test_a_large_matrix_with_column_slices_is_left_to_the_definition():
-    v, g = np.random.default_rng(0).standard_normal((300, 200)), np.ones((1, 200))
+def test_large_slices_that_are_neither_rows_nor_columns_are_left_to_the_definition():
+    v, g = np.random.default_rng(0).standard_normal((30, 50, 40)), np.ones((30, 1, 40))
     for fast, slow in (
-        both("weight_norm", v, g, axis=1),
-        both("vector_norm", v, axis=0, keepdims=True),
-        both("weight_norm_pullback", v + 1, v, g, axis=1),
+        both("weight_norm", v, g, axis=(0, 2)),
+        both("vector_norm", v, axis=1, keepdims=True),
+        both("weight_norm_pullback", v + 1, v, g, axis=(0, 2)),
     ):
         for one, other in zip(fast, slow, strict=True):
             np.testing.assert_array_equal(one, other)

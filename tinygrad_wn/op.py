@@ -193,6 +193,7 @@ class Op(Generic[P]):
                 raise
         shape = self.result_shape([_shape(a) for a in arrays], params)
         if self.kernel is not None and kernels_are_on() and (dtype := self.common_float(arrays)) is not None:
+            arrays = _without_numbers(arrays, dtype)
             if shape and type(shape[0]) is tuple:
                 results = tuple([np.empty(s, dtype) for s in shape])
                 if self.kernel(*results, *arrays, **params):
@@ -209,8 +210,10 @@ class Op(Generic[P]):
             return False
         shapes = self.result_shape([_shape(a) for a in arrays], params)
         shapes = shapes if shapes and type(shapes[0]) is tuple else (shapes,)
-        fits = all(t.shape == s and t.dtype == dtype for t, s in zip(targets, shapes, strict=True))
-        return fits and _apart(targets, arrays) and bool(self.kernel and self.kernel(*targets, *arrays, **params))
+        if not all(t.shape == s and t.dtype == dtype for t, s in zip(targets, shapes, strict=True)):
+            return False
+        arrays = _without_numbers(arrays, dtype)
+        return _apart(targets, arrays) and bool(self.kernel and self.kernel(*targets, *arrays, **params))
 
     def _check_integers(self, arrays: list[Any]) -> None:
         for i, name in self.integers:
@@ -240,6 +243,11 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 def _shape(a: Any) -> Any:
     """The shape of an array or a number; None stays None."""
     return a.shape if type(a) is np.ndarray else None if a is None else np.shape(a)
+
+
+def _without_numbers(arrays: list[Any], dtype: np.dtype[Any]) -> list[Any]:
+    """Python numbers as arrays of the dtype that they take beside the others."""
+    return [np.asarray(a, dtype) if type(a) in NUMBERS else a for a in arrays]
 
 
 def _apart(targets: list[Any], arrays: list[Any]) -> bool:
