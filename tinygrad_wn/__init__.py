@@ -56,8 +56,8 @@ from .ops.elementwise import (
     square,
     tanh,
 )
-from .ops.loss import cross_entropy, mse
 from .ops.linear import linear, weight_norm_linear
+from .ops.loss import cross_entropy, mse
 from .ops.matmul import matmul
 from .ops.reductions import log_softmax, logsumexp, max, mean, min, prod, softmax, sum, var
 from .ops.structural import (

@@ -18,42 +18,53 @@ if TYPE_CHECKING:
 def eager(op: Op[...], inputs: tuple[Any, ...], params: dict[str, Any], targets: tuple[Any, ...] | None) -> Any:
     """Run an op call now, and record it where a gradient is wanted: the interpreter of every day."""
     arrays: list[Any] = []
-    track = native = foreign = False
+    track = others = foreign = False
     for x in inputs:
         if isinstance(x, Tensor):
             arrays.append(x._data)
-            native = True
-            if x._wants:
-                track = True
+            track = track or x._wants
         else:
             arrays.append(x)
-            if x is not None and type(x) not in NUMBERS:
-                foreign = True
-    if foreign or not native:
-        arrays = _adopted(inputs)
+            others = True
+    if others:
+        arrays, foreign = _looked_at(inputs, arrays)
     if targets is not None:
         return _store(op, targets, arrays, params)
     results = op.compute(arrays, params)
     several = type(results) is tuple
-    track = track and op.pull is not None and recording.get()
-    if not several:
-        node = None
-        if track and results.dtype.kind == "f":
-            node = Node(op, tuple(map(_kept, inputs, arrays)) if foreign else inputs, params, 1, False)
-        shared = None
-        if results.base is not None or results is arrays[0]:
-            shared = _shared(results, inputs)
-        out = wrap(results if type(results) is np.ndarray else np.asarray(results), node, 0, shared)
-        if node is not None and op.keeps_result:
-            node.results = [(out._data, out._writes)]
-        return out
     node = None
-    if track and results[0].dtype.kind == "f":
-        node = Node(op, tuple(map(_kept, inputs, arrays)) if foreign else inputs, params, len(results), True)
-    every = tuple([wrap(np.asarray(r), node, i, _shared(r, inputs)) for i, r in enumerate(results)])
-    if node is not None:
-        node.results = [(t._data, t._writes) for t in every]
-    return every
+    if track and recording.get() and op.pull is not None and (results[0] if several else results).dtype.kind == "f":
+        kept = tuple(map(_kept, inputs, arrays)) if foreign else inputs
+        node = Node(op, kept, params, len(results) if several else 1, several)
+    if several:
+        every = tuple([wrap(np.asarray(r), node, i) for i, r in enumerate(results)])
+        if node is not None:
+            node.results = [(t._data, t._writes) for t in every]
+        return every
+    if type(results) is not np.ndarray:
+        results = np.asarray(results)
+    shared = None if results.base is None and results is not arrays[0] else _shared(results, inputs)
+    out = wrap(results, node, 0, shared)
+    if node is not None and op.keeps_result:
+        node.results = [(results, out._writes)]
+    return out
+
+
+def _looked_at(inputs: tuple[Any, ...], arrays: list[Any]) -> tuple[list[Any], bool]:
+    """The arrays of a call in which not only tensors stand, and whether some of them are the caller's."""
+    plain = foreign = False
+    for x in inputs:
+        if isinstance(x, Tensor):
+            plain = True
+        elif type(x) is np.ndarray and x.dtype.char in PLAIN and x.dtype.isnative and x.flags.aligned:
+            plain = foreign = True
+        elif x is not None and type(x) not in NUMBERS:
+            return _adopted(inputs), True
+    return (arrays if plain else _adopted(inputs)), foreign
+
+
+PLAIN = "fdl?"
+"""Type codes of arrays that need no second look: float32, float64, int64 and booleans."""
 
 
 def _adopted(inputs: tuple[Any, ...]) -> list[Any]:

@@ -97,6 +97,7 @@ class Op(Generic[P]):
         self.param_names, self.param_set = tuple(rest), frozenset(rest)
         self.count = -1 if self.variadic else len(self.input_names)
         self.integers = [(i, n) for i, n in enumerate(self.input_names) if self.domains[n].kind == "integer"]
+        self.places = frozenset(i for i, _ in self.integers)
         self.name = self.__name__ = definition.__name__
         self.__doc__, self.__module__ = definition.__doc__, definition.__module__
         self.__signature__, self.__wrapped__ = signature, definition
@@ -173,13 +174,16 @@ class Op(Generic[P]):
         try:
             return self.shape(*shapes, **params)
         except Misfit as misfit:
-            names = [self.input_names[min(i, len(self.input_names) - 1)] for i in range(len(shapes))]
-            if self.variadic:
-                first = len(self.input_names) - 1
-                names = [n if i < first else f"{n}[{i - first}]" for i, n in enumerate(names)]
-            facts: dict[str, object] = {n: list(s) for n, s in zip(names, shapes, strict=True) if s is not None}
-            facts |= {n: repr(params[n]) for n in self.param_names if n in ("axis", "axes", "shape")}
-            raise ShapeError(f"{self.name}: {misfit.what}", facts, hint=misfit.hint) from None
+            raise self._shape_error(misfit, shapes, params) from None
+
+    def _shape_error(self, misfit: Misfit, shapes: list[Any], params: dict[str, Any]) -> ShapeError:
+        names = [self.input_names[min(i, len(self.input_names) - 1)] for i in range(len(shapes))]
+        if self.variadic:
+            first = len(self.input_names) - 1
+            names = [n if i < first else f"{n}[{i - first}]" for i, n in enumerate(names)]
+        facts: dict[str, object] = {n: list(s) for n, s in zip(names, shapes, strict=True) if s is not None}
+        facts |= {n: repr(params[n]) for n in self.param_names if n in ("axis", "axes", "shape")}
+        return ShapeError(f"{self.name}: {misfit.what}", facts, hint=misfit.hint)
 
     def compute(self, arrays: list[Any], params: dict[str, Any]) -> Any:
         """Run on arrays (Python numbers and None allowed): by the kernel where there is one that takes the call."""
@@ -191,29 +195,33 @@ class Op(Generic[P]):
             except ValueError:
                 self.result_shape([np.shape(a) for a in arrays], params)
                 raise
-        shape = self.result_shape([_shape(a) for a in arrays], params)
-        if self.kernel is not None and kernels_are_on() and (dtype := self.common_float(arrays)) is not None:
-            arrays = _without_numbers(arrays, dtype)
+        shapes, dtype = self._facts(arrays)
+        try:
+            shape = self.shape(*shapes, **params)
+        except Misfit as misfit:
+            raise self._shape_error(misfit, shapes, params) from None
+        if dtype is not None and self.kernel is not None and kernels_are_on():
+            given = arrays if None not in shapes and () not in shapes else _without_numbers(arrays, dtype)
             if shape and type(shape[0]) is tuple:
                 results = tuple([np.empty(s, dtype) for s in shape])
-                if self.kernel(*results, *arrays, **params):
+                if self.kernel(*results, *given, **params):
                     return results
             else:
                 result = np.empty(shape, dtype)
-                if self.kernel(result, *arrays, **params):
+                if self.kernel(result, *given, **params):
                     return result
         return self.definition(*arrays, **params)
 
     def compute_into(self, targets: list[Any], arrays: list[Any], params: dict[str, Any]) -> bool:
         """Let the kernel write straight into `targets`, where it can; they may be inputs of the same call."""
-        if not self.inplace or not kernels_are_on() or (dtype := self.common_float(arrays)) is None:
+        if not (self.inplace and self.kernel and kernels_are_on()):
             return False
-        shapes = self.result_shape([_shape(a) for a in arrays], params)
-        shapes = shapes if shapes and type(shapes[0]) is tuple else (shapes,)
-        if not all(t.shape == s and t.dtype == dtype for t, s in zip(targets, shapes, strict=True)):
+        shapes, dtype = self._facts(arrays)
+        found = self.result_shape(shapes, params)
+        found = found if found and type(found[0]) is tuple else (found,)
+        if dtype is None or not all(t.shape == s and t.dtype == dtype for t, s in zip(targets, found, strict=True)):
             return False
-        arrays = _without_numbers(arrays, dtype)
-        return _apart(targets, arrays) and bool(self.kernel and self.kernel(*targets, *arrays, **params))
+        return _apart(targets, arrays) and self.kernel(*targets, *_without_numbers(arrays, dtype), **params)
 
     def _check_integers(self, arrays: list[Any]) -> None:
         for i, name in self.integers:
@@ -222,27 +230,23 @@ class Op(Generic[P]):
                 if dtype.kind not in "iu":
                     raise DTypeError(f"{self.name}: {name} must hold integers", {"dtype": dtype})
 
-    def common_float(self, arrays: list[Any]) -> np.dtype[Any] | None:
-        """The one float dtype of all arrays, or None: kernels take nothing else. Numbers and integers may stand by."""
-        dtype = None
+    def _facts(self, arrays: list[Any]) -> tuple[list[Any], np.dtype[Any] | None]:
+        """Shapes, and the one float dtype of all arrays or None: kernels take nothing else.
+
+        Numbers may stand by, and integers where the op wants them.
+        """
+        shapes: list[Any] = []
+        dtype, fits = None, True
         for i, a in enumerate(arrays):
             if type(a) is np.ndarray:
-                if a.dtype is dtype or (self.integers and (i, self.input_names[i]) in self.integers):
-                    continue
-                if a.dtype not in FLOATS or (dtype is not None and a.dtype != dtype):
-                    return None
-                dtype = a.dtype
-            elif a is not None and type(a) not in NUMBERS:
-                return None
-        return dtype
-
-
-FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-
-
-def _shape(a: Any) -> Any:
-    """The shape of an array or a number; None stays None."""
-    return a.shape if type(a) is np.ndarray else None if a is None else np.shape(a)
+                shapes.append(a.shape)
+                if a.dtype is not dtype and i not in self.places:
+                    fits = fits and dtype is None and a.dtype.char in "fd"
+                    dtype = a.dtype
+            else:
+                shapes.append(None if a is None else np.shape(a))
+                fits = fits and (a is None or type(a) in NUMBERS)
+        return shapes, dtype if fits else None
 
 
 def _without_numbers(arrays: list[Any], dtype: np.dtype[Any]) -> list[Any]:

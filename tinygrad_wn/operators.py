@@ -25,12 +25,12 @@ def call(name: str, *inputs: Any, **params: Any) -> Tensor:
 
 def binary(name: str) -> tuple[Binary, Binary]:
     """A Python operator and its reflection."""
-    return lambda self, other: call(name, self, other), lambda self, other: call(name, other, self)
+    return lambda self, other: OPS[name](self, other), lambda self, other: OPS[name](other, self)
 
 
 def unary(name: str) -> Unary:
     """A Python operator, or a method without arguments."""
-    return lambda self: call(name, self)
+    return lambda self: OPS[name](self)
 
 
 class Operators:
@@ -171,7 +171,7 @@ class Operators:
     @property
     def T(self) -> Tensor:
         """The tensor with its axes in reverse order."""
-        return call("permute_dims", self, axes=tuple(reversed(range(self.ndim))))
+        return call("permute_dims", self)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         """Carry `np.exp(t)` and `array * t` over to the op of that name, or refuse: no gradient is lost in silence."""

@@ -70,22 +70,24 @@ def walk(
         one = held[x._index]
         held[x._index] = ct if one is None else one + ct
 
-    def asks(x: Any) -> bool:
-        if x is None or type(x) in NUMBERS or not x._wants:
-            return False
-        if wanted is None or useful is None:
-            return True
-        return key_of(x) in wanted or (x._node is not None and x._node.serial in useful)
-
     with recorded(create_graph):
         give(result, cotangent)
         while heap:
             serial, node = heapq.heappop(heap)
-            asked = [asks(x) for x in node.inputs]
+            asked = [_asks(x, wanted, useful) for x in node.inputs]
             for x, ct, wants in zip(node.inputs, node.pull(pending.pop(-serial), asked), asked, strict=True):
                 if wants and ct is not None:
                     give(x, _fit(ct if hasattr(ct, "_data") else ct(), x))
     return found
+
+
+def _asks(x: Any, wanted: set[Key] | None, useful: set[int] | None) -> bool:
+    """Whether the walk wants the cotangent of this input."""
+    if x is None or type(x) in NUMBERS or not x._wants:
+        return False
+    if wanted is None or useful is None:
+        return True
+    return key_of(x) in wanted or (x._node is not None and x._node.serial in useful)
 
 
 def _fit(ct: Tensor, x: Tensor) -> Tensor:

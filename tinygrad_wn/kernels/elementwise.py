@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -12,19 +13,21 @@ from .layouts import AnyLayout
 
 
 @kernel
-def _erf_of_each(y, x):
+def _erf_of_each(y: Any, x: Any) -> Any:
     for i in range(x.size):
         y[i] = math.erf(x[i])
 
 
 @kernel
-def _relu_of_each(y, x):
+def _relu_of_each(y: Any, x: Any) -> Any:
     for i in range(x.size):
-        y[i] = 0 if x[i] <= 0 else x[i]  # NaN stays
+        y[i] = x[i]
+        if x[i] <= 0:  # false for NaN, which stays
+            y[i] = 0
 
 
 @kernel
-def _relu_back(dx, ct, x):
+def _relu_back(dx: Any, ct: Any, x: Any) -> Any:
     for i in range(x.size):
         dx[i] = ct[i] if x[i] > 0 else 0
 

@@ -7,11 +7,11 @@ of v become numbers of w on the way, so that w never exists, and each number of 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from ..domains import Array
 from .jit import kernel
-from .layouts import AnyLayout
 from .tiles import DOTS, ROWS, dots, part_of_row, square, tile, vector_of_row
 from .vector import VECTOR_BYTES, number_at, put_at
 
@@ -29,7 +29,9 @@ _square, _scaled_square = square(scaled=False), square(scaled=True)
 
 
 @kernel
-def _wide_tiles(like, c, a, b, start, m, k, a_row, a_k, b_k, c_row):
+def _wide_tiles(
+    like: Any, c: Any, a: Any, b: Any, start: Any, m: Any, k: Any, a_row: Any, a_k: Any, b_k: Any, c_row: Any
+) -> Any:
     """All rows of a panel of c that is two vectors wide."""
     i = 0
     while i < m:
@@ -49,7 +51,9 @@ def _wide_tiles(like, c, a, b, start, m, k, a_row, a_k, b_k, c_row):
 
 
 @kernel
-def _thin_tiles(like, c, a, b, start, m, k, a_row, a_k, b_k, c_row):
+def _thin_tiles(
+    like: Any, c: Any, a: Any, b: Any, start: Any, m: Any, k: Any, a_row: Any, a_k: Any, b_k: Any, c_row: Any
+) -> Any:
     """All rows of a panel of c that is one vector wide."""
     i = 0
     while i < m:
@@ -72,7 +76,9 @@ def _thin_tiles(like, c, a, b, start, m, k, a_row, a_k, b_k, c_row):
 
 
 @kernel
-def _turned(like, to, b, k, w, width, b_col, scaled, scale, factor):
+def _turned(
+    like: Any, to: Any, b: Any, k: Any, w: Any, width: Any, b_col: Any, scaled: Any, scale: Any, factor: Any
+) -> Any:
     """A panel of a matrix whose columns are contiguous."""
     size = like.itemsize
     lanes, row = VECTOR_BYTES // size, width * size
@@ -86,15 +92,28 @@ def _turned(like, to, b, k, w, width, b_col, scaled, scale, factor):
                 _scaled_square(like, place, begin, row, b_col, valid, scale + here, factor + here)
             else:
                 _square(like, place, begin, row, b_col, valid, scale, factor)
-        for l in range(valid):
-            by, then = number_at(like, scale + here + l * size), number_at(like, factor + here + l * size)
+        for q in range(valid):
+            by, then = number_at(like, scale + here + q * size), number_at(like, factor + here + q * size)
             for i in range(whole, k):
-                x = number_at(like, source + l * b_col + i * size)
-                put_at(like, to + i * row + here + l * size, x * by * then if scaled else x)
+                x = number_at(like, source + q * b_col + i * size)
+                put_at(like, to + i * row + here + q * size, x * by * then if scaled else x)
 
 
 @kernel
-def _copied(like, to, b, k, w, width, b_k, b_col, scales, scaling, scale, factor):
+def _copied(
+    like: Any,
+    to: Any,
+    b: Any,
+    k: Any,
+    w: Any,
+    width: Any,
+    b_k: Any,
+    b_col: Any,
+    scales: Any,
+    scaling: Any,
+    scale: Any,
+    factor: Any,
+) -> Any:
     """A panel of a matrix with rows that are contiguous, or with any steps."""
     size = like.itemsize
     lanes, row = VECTOR_BYTES // size, width * size
@@ -118,7 +137,29 @@ def _copied(like, to, b, k, w, width, b_k, b_col, scales, scaling, scale, factor
 
 
 @kernel
-def _product(c, a, b, bias, scales, scaling):
+def _panel(
+    like: Any,
+    to: Any,
+    b: Any,
+    k: Any,
+    w: Any,
+    width: Any,
+    b_k: Any,
+    b_col: Any,
+    scales: Any,
+    scaling: Any,
+    scale: Any,
+    factor: Any,
+) -> Any:
+    """`w` columns of b, scaled if asked for, with numbers without meaning up to `width`."""
+    if b_k == like.itemsize and b_col != like.itemsize and scaling != BY_ROW:
+        _turned(like, to, b, k, w, width, b_col, scaling == BY_COLUMN, scale, factor)
+    else:
+        _copied(like, to, b, k, w, width, b_k, b_col, scales, scaling, scale, factor)
+
+
+@kernel
+def _product(c: Any, a: Any, b: Any, bias: Any, scales: Any, scaling: Any) -> Any:
     """c ← a·b + bias, with b[k, j]·scales[0]·scales[1] at k or j in the place of b."""
     m, k = a.shape
     n = b.shape[1]
@@ -131,27 +172,24 @@ def _product(c, a, b, bias, scales, scaling):
     scale, factor = start + both * size, start + 2 * both * size
     panel = factor + both * size
     aside = panel + k * both * size
-    for l in range(both):
-        put_at(c, start + l * size, zero)
-        put_at(c, scale + l * size, one)
-        put_at(c, factor + l * size, one)
+    for q in range(both):
+        put_at(c, start + q * size, zero)
+        put_at(c, scale + q * size, one)
+        put_at(c, factor + q * size, one)
     from_a, from_b, to_c = a.ctypes.data, b.ctypes.data, c.ctypes.data
     (b_k, b_col), (a_row, a_k), c_row = b.strides, a.strides, c.strides[0]
     for j in range(0, n, both):
         w = min(both, n - j)
         width = both if w > lanes else lanes
-        for l in range(w):
+        for q in range(w):
             if bias.size:
-                put_at(c, start + l * size, bias[j + l])
+                put_at(c, start + q * size, bias[j + q])
             if scaling == BY_COLUMN:
-                put_at(c, scale + l * size, scales[0, j + l])
-                put_at(c, factor + l * size, scales[1, j + l])
+                put_at(c, scale + q * size, scales[0, j + q])
+                put_at(c, factor + q * size, scales[1, j + q])
         source, source_k = from_b + j * b_col, b_k
         if w < width or b_col != size or scaling != NOT_SCALED:
-            if b_k == size and b_col != size and scaling != BY_ROW:
-                _turned(c, panel, source, k, w, width, b_col, scaling == BY_COLUMN, scale, factor)
-            else:
-                _copied(c, panel, source, k, w, width, b_k, b_col, scales, scaling, scale, factor)
+            _panel(c, panel, source, k, w, width, b_k, b_col, scales, scaling, scale, factor)
             source, source_k = panel, width * size
         to, to_row = (to_c + j * size, c_row) if w == width else (aside, width * size)
         if width == both:
@@ -161,20 +199,27 @@ def _product(c, a, b, bias, scales, scaling):
         if w == width:
             continue
         for i in range(m):
-            for l in range(0, w, lanes):
-                place = to_c + i * c_row + (j + l) * size
-                part_of_row(c, place, aside + (i * width + l) * size, w - l, False)
+            for q in range(0, w, lanes):
+                place = to_c + i * c_row + (j + q) * size
+                part_of_row(c, place, aside + (i * width + q) * size, w - q, False)
+    return room.size  # Numba frees an array after its last use, and addresses do not count
 
 
 @kernel
-def _product_of_rows(c, a, b, bias):
-    """The same for a b of few columns, unscaled, where columns of b and rows of a are contiguous: dot products."""
+def _product_of_rows(c: Any, a: Any, b: Any, bias: Any) -> Any:
+    """The same for a b of few columns, unscaled, where rows of a are contiguous: dot products with columns of b."""
     m, k = a.shape
     n = b.shape[1]
     size = c.itemsize
     rows, columns = DOTS
     from_a, from_b, to_c = a.ctypes.data, b.ctypes.data, c.ctypes.data
     a_row, b_row, c_row = a.strides[0], b.strides[1], c.strides[0]
+    turned = np.empty((n, 0 if b.strides[0] == size else k), c.dtype)
+    if b.strides[0] != size:
+        from_b, b_row = turned.ctypes.data, k * size
+        for i in range(k):
+            for j in range(n):
+                turned[j, i] = b[i, j]
     i = 0
     while i < m:
         many_rows = m - i >= rows
@@ -196,10 +241,11 @@ def _product_of_rows(c, a, b, bias):
         for i in range(m):
             for j in range(n):
                 c[i, j] += bias[j]
+    return turned.size  # see above
 
 
 @kernel
-def _product_across(c, a, b, bias):
+def _product_across(c: Any, a: Any, b: Any, bias: Any) -> Any:
     """The same for a b of few columns, unscaled, where columns of a are contiguous: vectors run along them."""
     m, k = a.shape
     n = b.shape[1]
@@ -209,8 +255,8 @@ def _product_across(c, a, b, bias):
     room = np.empty((k + n + 1) * both + BORDER // size, c.dtype)
     start = (room.ctypes.data + BORDER - 1) // BORDER * BORDER
     aside, panel = start + both * size, start + (n + 1) * both * size
-    for l in range(both):
-        put_at(c, start + l * size, c.dtype.type(0))
+    for q in range(both):
+        put_at(c, start + q * size, c.dtype.type(0))
     from_b = b.ctypes.data
     (b_k, b_col), a_k = b.strides, a.strides[1]
     for i in range(0, m, both):
@@ -224,35 +270,25 @@ def _product_across(c, a, b, bias):
             _wide_tiles(c, aside, from_b, source, start, n, k, b_col, b_k, source_k, width * size)
         else:
             _thin_tiles(c, aside, from_b, source, start, n, k, b_col, b_k, source_k, width * size)
-        for l in range(w):
+        for q in range(w):
             for j in range(n):
-                x = number_at(c, aside + (j * width + l) * size)
-                c[i + l, j] = x + bias[j] if bias.size else x
+                x = number_at(c, aside + (j * width + q) * size)
+                c[i + q, j] = x + bias[j] if bias.size else x
+    return room.size  # see above
 
 
-_product_of = AnyLayout(_product, "out 2, in 2, in 2, in 1 C, in 2 C, count")
-_across_of = AnyLayout(_product_across, "out 2, in 2, in 2, in 1 C")
-_rows_of = AnyLayout(_product_of_rows, "out 2, in 2, in 2, in 1 C")
-_NONE: dict[int, tuple[Array, Array]] = {
-    np.dtype(t).itemsize: (np.empty(0, t), np.empty((2, 0), t)) for t in (np.float32, np.float64)
-}
-
-
-def product(
-    c: Array, a: Array, b: Array, bias: Array | None = None, scales: Array | None = None, scaling: int = NOT_SCALED
-) -> None:
+@kernel
+def multiply(c: Any, a: Any, b: Any, bias: Any, scales: Any, scaling: Any) -> None:
     """c ← a·b + bias for matrices in any layout, c with rows side by side; `scales` (2, n) multiply b as `scaling` says.
 
     float32, one core: 1.2 times as fast as OpenBLAS over the shapes of small networks, 2 times at (256, 784)·(784, 10).
     """
     size = c.itemsize
-    nothing, unscaled = _NONE[size]
-    bias = nothing if bias is None else bias
-    if scales is None and c.shape[1] < VECTOR_BYTES // size:
+    if scaling == NOT_SCALED and c.shape[1] < VECTOR_BYTES // size:
         if a.strides[1] == size:
-            _rows_of[size](c, a, b if b.strides[0] == size else np.asfortranarray(b), bias)
+            _product_of_rows(c, a, b, bias)
             return
         if a.strides[0] == size:
-            _across_of[size](c, a, b, bias)
+            _product_across(c, a, b, bias)
             return
-    _product_of[size](c, a, b, bias, unscaled if scales is None else scales, scaling)
+    _product(c, a, b, bias, scales, scaling)

@@ -9,6 +9,7 @@ Slices are the rows of a matrix, or its columns; another layout is copied into o
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -27,13 +28,13 @@ LEAST = -1022
 
 
 @kernel
-def power_for(top):
+def power_for(top: Any) -> Any:
     """2⁻ᵉ with top·2⁻ᵉ in [½, 1); 1 for a top that is 0 or not finite."""
     return math.ldexp(1.0, -max(math.frexp(top)[1], LEAST)) if 0.0 < top < math.inf else 1.0
 
 
 @kernel
-def row_length(v, i):
+def row_length(v: Any, i: Any) -> Any:
     """The scale, and the length of the scaled row i of v, whose numbers lie side by side."""
     start, count = v.ctypes.data + i * v.strides[0], v.shape[1]
     squares = row_squares(v, start, count, 1.0)
@@ -52,14 +53,14 @@ def row_length(v, i):
 
 
 @kernel
-def _norm_rows(n, v):
+def _norm_rows(n: Any, v: Any) -> Any:
     for i in range(v.shape[0]):
         scale, length = row_length(v, i)
         n[i, 0] = length / scale
 
 
 @kernel
-def _normalize_rows(w, v, g):
+def _normalize_rows(w: Any, v: Any, g: Any) -> Any:
     for i in range(v.shape[0]):
         scale, length = row_length(v, i)
         if length == 0.0:
@@ -70,7 +71,7 @@ def _normalize_rows(w, v, g):
 
 
 @kernel
-def pull_back_row(dv, dg, ct, v, g, i):
+def pull_back_row(dv: Any, dg: Any, ct: Any, v: Any, g: Any, i: Any) -> Any:
     """Row i of dv and dg by equation 3; dv may be ct. Gives the scale and the length of the scaled row of v."""
     start, from_ct, count = v.ctypes.data + i * v.strides[0], ct.ctypes.data + i * ct.strides[0], v.shape[1]
     if v.itemsize == 4:
@@ -90,7 +91,7 @@ def pull_back_row(dv, dg, ct, v, g, i):
 
 
 @kernel
-def _pull_back_rows(dv, dg, ct, v, g):
+def _pull_back_rows(dv: Any, dg: Any, ct: Any, v: Any, g: Any) -> Any:
     for i in range(v.shape[0]):
         _, length = pull_back_row(dv, dg, ct, v, g, i)
         if length == 0.0:
@@ -99,7 +100,7 @@ def _pull_back_rows(dv, dg, ct, v, g):
 
 
 @kernel
-def _column_lengths(scale, length, v):
+def _column_lengths(scale: Any, length: Any, v: Any) -> Any:
     """The scale, and the length of the scaled column, for each column of v."""
     length[:] = 0.0
     for i in range(v.shape[0]):
@@ -126,7 +127,7 @@ def _column_lengths(scale, length, v):
 
 
 @kernel
-def _norm_columns(n, v):
+def _norm_columns(n: Any, v: Any) -> Any:
     scale, length = np.empty(v.shape[1]), np.empty(v.shape[1])
     _column_lengths(scale, length, v)
     for j in range(v.shape[1]):
@@ -134,7 +135,7 @@ def _norm_columns(n, v):
 
 
 @kernel
-def _normalize_columns(w, v, g):
+def _normalize_columns(w: Any, v: Any, g: Any) -> Any:
     scale, length = np.empty(v.shape[1]), np.empty(v.shape[1])
     _column_lengths(scale, length, v)
     for j in range(v.shape[1]):
@@ -148,7 +149,7 @@ def _normalize_columns(w, v, g):
 
 
 @kernel
-def _pull_back_columns(dv, dg, ct, v, g):
+def _pull_back_columns(dv: Any, dg: Any, ct: Any, v: Any, g: Any) -> Any:
     scale, length, along = np.empty(v.shape[1]), np.empty(v.shape[1]), np.zeros(v.shape[1])
     _column_lengths(scale, length, v)
     for i in range(v.shape[0]):
@@ -185,10 +186,9 @@ def _sliced(arrays: tuple[Array, ...], kept: tuple[int, ...]) -> tuple[int, list
     count = math.prod(arrays[0].shape[i] for i in kept)
     found = []
     for x in arrays:
-        if not columns:
-            x = np.ascontiguousarray(x if order == tuple(range(ndim)) else np.transpose(x, order))
+        moved = x if columns or order == tuple(range(ndim)) else np.transpose(x, order)
         each = x.size // count if count else 0
-        found.append(x.reshape((each, count) if columns else (count, each)))
+        found.append(np.ascontiguousarray(moved).reshape((each, count) if columns else (count, each)))
     return int(columns), found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -18,7 +19,7 @@ DOTS = (4, 5) if VECTOR_BYTES == 64 else (2, 5)
 
 
 def tile(rows: int, columns: int) -> Any:
-    """Make the piece that computes `rows` × `columns` vectors of c = start + a·b.
+    """Make the piece that computes `rows` by `columns` vectors of c = start + a·b.
 
     The sums stay in registers while k runs. a is read number by number through any steps, b in whole vectors.
     """
@@ -69,14 +70,12 @@ def tile(rows: int, columns: int) -> Any:
             at.cbranch(at.icmp_signed("<", following, k_end), turn, after)
             at.position_at_end(after)
             totals: list[list[Any]] = [[at.phi(vector) for _ in range(columns)] for _ in range(rows)]
-            for i in range(rows):
-                for j in range(columns):
-                    for phi in (held[i][j], totals[i][j]):
-                        phi.add_incoming(first[j], before)
-                        phi.add_incoming(sums[i][j], turn)
-            for i in range(rows):
-                for j in range(columns):
-                    store(at, totals[i][j], lane(at.add(c, at.mul(c_row, word(i))), j), size)
+            for i, j in np.ndindex(rows, columns):
+                for phi in (held[i][j], totals[i][j]):
+                    phi.add_incoming(first[j], before)
+                    phi.add_incoming(sums[i][j], turn)
+            for i, j in np.ndindex(rows, columns):
+                store(at, totals[i][j], lane(at.add(c, at.mul(c_row, word(i))), j), size)
             return context.get_dummy_value()
 
         return types.void(like, *[types.int64] * 9), build
@@ -85,7 +84,7 @@ def tile(rows: int, columns: int) -> Any:
 
 
 def dots(rows: int, columns: int) -> Any:
-    """Make the piece that computes c[i, j] = Σ a[i, k]·b[j, k] for `rows` × `columns` pairs, with vectors along k."""
+    """Make the piece that computes c[i, j] = Σ a[i, k]·b[j, k] for `rows` by `columns` pairs, with vectors along k."""
 
     def emit(_typing: Any, like: Any, c: Any, a: Any, b: Any, k: Any, a_row: Any, b_row: Any, c_row: Any) -> Any:
         real, size = REAL[like.dtype], SIZE[like.dtype]
@@ -121,7 +120,7 @@ def dots(rows: int, columns: int) -> Any:
 
 
 def square(scaled: bool) -> Any:
-    """Make the piece that turns a square of lanes × lanes numbers: to[k, j] ← source[j, k].
+    """Make the piece that turns a square of lanes by lanes numbers: to[k, j] ← source[j, k].
 
     Rows of the source from `valid` on are not read; the last one stands for them. A scaled one multiplies each number
     by scale[j] and factor[j].

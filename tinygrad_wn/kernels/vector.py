@@ -1,13 +1,13 @@
 """Vectors in registers, which plain Numba loops cannot ask for: pieces of LLVM code for long rows of numbers.
 
-Their width is chosen when this file is imported, from what Numba compiles for: 64 bytes with AVX-512, 32 with AVX2, else
-16; `NUMBA_CPU_FEATURES` narrows that. Addresses and steps are integers in bytes. The first argument of a piece is an
+Their width is chosen when this file is imported, by what Numba compiles for: 64 bytes with AVX-512, 32 with AVX2, 16
+else; `NUMBA_CPU_FEATURES` narrows that. Addresses and steps are integers in bytes. The first argument of a piece is an
 array of the dtype that its numbers have. A product and a sum may be fused, which rounds once instead of twice.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from llvmlite import binding, ir
@@ -17,8 +17,6 @@ from numba.extending import intrinsic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-F = TypeVar("F", bound="Callable[..., Any]")
 
 WORD, INDEX = ir.IntType(64), ir.IntType(32)
 WIDE = ir.DoubleType()
@@ -44,9 +42,9 @@ def lanes(dtype: Any) -> int:
     return VECTOR_BYTES // np.dtype(dtype).itemsize
 
 
-def piece(function: F) -> F:
+def piece(function: Callable[..., Any]) -> Any:
     """Make a function that emits LLVM code callable from kernels."""
-    return cast("F", intrinsic(function))
+    return intrinsic(function)
 
 
 def word(value: int) -> Any:
@@ -269,7 +267,7 @@ def row_across(
 
 
 def _fill(at: Any, real: Any, size: int, to: Any, sources: list[Any], count: Any, value: Callable[..., Any]) -> None:
-    """Emit a loop that writes `value(*numbers, each)` of rows that start at `sources` to the row that starts at `to`."""
+    """Emit a loop that writes `value(*numbers, each)` of the rows at `sources` to the row at `to`."""
 
     def turn(i: Any, n: int) -> list[Any]:
         offset = at.mul(i, word(size))

@@ -78,7 +78,7 @@ def linear_vjp(ct: Tensor, _: None, x: Tensor, weight: Tensor, bias: Tensor | No
     kernel=kernels.linear_pullback,
 )
 def linear_pullback(
-    ct: Real, x: Real, weight: Real, wanted: tuple[bool, bool, bool] = (True, True, True)
+    ct: Real, x: Real, weight: Real, wanted: tuple[bool, ...] = (True, True, True)
 ) -> tuple[Array, ...]:
     """Cotangents of x, weight and bias of `linear`, those that are `wanted`: ct·weight, ctᵀ·x, and Σ ct over rows.
 
@@ -88,18 +88,14 @@ def linear_pullback(
     (Tensor([[3., 4.]]), Tensor([[1., 2.]]), Tensor([1.]))
     """
     rows = _rows(ct)
-    made = (
-        lambda: np.matmul(ct, weight),
-        lambda: np.matmul(rows.T, _rows(x)),
-        lambda: np.sum(rows, axis=0),
-    )
-    dtype = np.result_type(ct, x, weight)
-    return tuple(np.asarray(make(), dtype) for make, asked in zip(made, wanted, strict=True) if asked)
+    made = (np.matmul(ct, weight), np.matmul(rows.T, _rows(x)), np.sum(rows, axis=0))
+    dtype = np.result_type(*made)
+    return tuple(np.asarray(one, dtype) for one, asked in zip(made, wanted, strict=True) if asked)
 
 
 @linear_pullback.vjp
 def linear_pullback_vjp(
-    cts: Any, _: Any, ct: Tensor, x: Tensor, weight: Tensor, *, wanted: tuple[bool, bool, bool], asked: list[bool]
+    cts: Any, _: Any, ct: Tensor, x: Tensor, weight: Tensor, *, wanted: tuple[bool, ...], asked: list[bool]
 ) -> Any:
     to_x, to_weight, to_bias = _placed(cts, wanted)
     return (
@@ -171,7 +167,7 @@ def weight_norm_linear_vjp(
     kernel=kernels.weight_norm_linear_pullback,
 )
 def weight_norm_linear_pullback(
-    ct: Real, x: Real, v: NonZero, g: Real, wanted: tuple[bool, bool, bool, bool] = (True, True, True, True)
+    ct: Real, x: Real, v: NonZero, g: Real, wanted: tuple[bool, ...] = (True, True, True, True)
 ) -> tuple[Array, ...]:
     """Cotangents of x, v, g and bias of `weight_norm_linear`, those that are `wanted`.
 

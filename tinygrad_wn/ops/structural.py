@@ -47,7 +47,9 @@ def reshape_vjp(ct: Tensor, _: None, x: Tensor, *, shape: Any) -> Tensor:
 
 
 def _permuted(shape: Shape, *, axes: Any) -> Shape:
-    order = tuple(reversed(range(len(shape)))) if axes is None else tuple(axes)
+    if axes is None:
+        return shape[::-1]
+    order = tuple(axes)
     if axes_of(order, len(shape)) != tuple(range(len(shape))):
         raise Misfit("axes must name every axis once")
     return tuple(shape[i] for i in order)
