@@ -25,12 +25,23 @@ def call(name: str, *inputs: Any, **params: Any) -> Tensor:
 
 def binary(name: str) -> tuple[Binary, Binary]:
     """A Python operator and its reflection."""
-    return lambda self, other: OPS[name](self, other), lambda self, other: OPS[name](other, self)
+
+    def operator(self: Any, other: Any) -> Tensor:
+        return OPS[name](self, other)
+
+    def reflected(self: Any, other: Any) -> Tensor:
+        return OPS[name](other, self)
+
+    return operator, reflected
 
 
 def unary(name: str) -> Unary:
     """A Python operator, or a method without arguments."""
-    return lambda self: OPS[name](self)
+
+    def operator(self: Any) -> Tensor:
+        return OPS[name](self)
+
+    return operator
 
 
 class Operators:

@@ -77,7 +77,9 @@ def walk(
             asked = [_asks(x, wanted, useful) for x in node.inputs]
             for x, ct, wants in zip(node.inputs, node.pull(pending.pop(-serial), asked), asked, strict=True):
                 if wants and ct is not None:
-                    give(x, _fit(ct if hasattr(ct, "_data") else ct(), x))
+                    one, like = ct if hasattr(ct, "_data") else ct(), x._data
+                    fits = one._data.shape == like.shape and one._data.dtype is like.dtype
+                    give(x, one if fits else _fit(one, x))
     return found
 
 
@@ -92,9 +94,9 @@ def _asks(x: Any, wanted: set[Key] | None, useful: set[int] | None) -> bool:
 
 def _fit(ct: Tensor, x: Tensor) -> Tensor:
     """Undo broadcasting and promotion: the cotangent of `x` has its shape and dtype."""
-    if ct._data.shape != x.shape:
+    if ct.shape != x.shape:
         ct = OPS["sum_to"](ct, shape=x.shape)
-    return ct if ct._data.dtype is x.dtype or ct.dtype == x.dtype else OPS["astype"](ct, dtype=x.dtype)
+    return ct if ct.dtype == x.dtype else OPS["astype"](ct, dtype=x.dtype)
 
 
 def nodes_below(result: Tensor) -> dict[int, Node]:

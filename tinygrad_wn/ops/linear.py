@@ -39,7 +39,9 @@ def _normalized(x: Shape, v: Shape, g: Shape, bias: Shape | None = None) -> Shap
 def _pulled(ct: Shape, y: Shape, results: list[Shape], wanted: tuple[bool, ...]) -> tuple[Shape, ...]:
     if ct != y:
         raise Misfit(f"the cotangent must have the shape of the result, {list(y)}")
-    return tuple(shape for shape, asked in zip(results, wanted, strict=True) if asked)
+    if len(wanted) != len(results) or True not in wanted:
+        raise Misfit(f"wanted must say of {len(results)} cotangents which to compute, at least one")
+    return tuple([shape for shape, asked in zip(results, wanted, strict=True) if asked])
 
 
 def _rows(x: Any) -> Any:

@@ -1,0 +1,179 @@
+"""Matrix products and layers in machine code: edges of tiles, layouts, widths of vectors, and scales."""
+
+import os
+import platform
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+
+import tinygrad_wn as tg
+from tinygrad_wn import nn
+from tinygrad_wn.domains import Array
+from tinygrad_wn.errors import ShapeError
+from tinygrad_wn.kernels.vector import VECTOR_BYTES
+from tinygrad_wn.ops.linear import linear_pullback, weight_norm_linear_pullback
+from tinygrad_wn.testing.strategies import layouts
+
+sizes = st.sampled_from([0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 15, 16, 17, 31, 32, 33, 47, 65])
+dtypes = st.sampled_from([np.float32, np.float64])
+
+
+def drawn(shape: tuple[int, ...], dtype: Any, seed: int) -> Array:
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def assert_is_product(c: Array, a: Array, b: Array) -> None:
+    """Each entry within the bound of an inner product, whatever its terms cancel."""
+    wide, bound = a.astype(np.float64), np.abs(a).astype(np.float64) @ np.abs(b)
+    eps = float(np.finfo(c.dtype).eps)
+    assert c.shape == bound.shape
+    assert (np.abs(c - wide @ b) <= (2 + a.shape[1]) * eps * bound).all()
+
+
+@given(sizes, sizes, sizes, dtypes, st.data())
+def test_a_product_of_any_sizes_and_layouts(m: int, k: int, n: int, dtype: Any, data: st.DataObject) -> None:
+    a, b = (data.draw(layouts(drawn(shape, dtype, seed))) for seed, shape in enumerate([(m, k), (k, n)]))
+    assert_is_product(tg.matmul(a, b).numpy(), a, b)
+
+
+@pytest.mark.parametrize("m", [1, 9, 40])
+@pytest.mark.parametrize("n", [3, 10, 40])
+@pytest.mark.parametrize("turned", [(False, False), (False, True), (True, False), (True, True)])
+def test_a_product_whose_rows_lie_a_page_apart(m: int, n: int, turned: tuple[bool, bool]) -> None:
+    a, b = drawn((m, 1024), np.float32, 0), drawn((1024, n), np.float32, 1)
+    a, b = (np.asfortranarray(x) if other else x for x, other in zip((a, b), turned, strict=True))
+    assert_is_product(tg.matmul(a, b).numpy(), a, b)
+
+
+def test_what_is_not_a_number_stays_where_it_is() -> None:
+    a, b = np.ones((5, 20), np.float32), np.ones((20, 37), np.float32)
+    a[2, 3], b[4, 36] = np.nan, np.inf
+    c = tg.matmul(a, b).numpy()
+    expected = np.full((5, 37), 20.0)
+    expected[:, 36], expected[2] = np.inf, np.nan
+    np.testing.assert_array_equal(c, expected)
+
+
+@given(sizes, sizes, sizes, dtypes, st.data())
+def test_a_normalized_layer_is_the_layer_of_the_built_weight(
+    n: int, i: int, o: int, dtype: Any, data: st.DataObject
+) -> None:
+    i = max(i, 1)
+    x, v, ct = (data.draw(layouts(drawn(s, dtype, seed))) for seed, s in enumerate([(n, i), (o, i), (n, o)]))
+    g, bias = drawn((o, 1), dtype, 3), drawn((o,), dtype, 4)
+    eps = float(np.finfo(dtype).eps)
+    w = tg.weight_norm(v, g).numpy().astype(np.float64)
+    wide_x, wide_ct = x.astype(np.float64), ct.astype(np.float64)
+    y = tg.weight_norm_linear(x, v, g, bias).numpy()
+    bound = (4 + i) * eps * (np.abs(wide_x) @ np.abs(w).T + np.abs(bias))
+    assert (np.abs(y - (wide_x @ w.T + bias)) <= bound).all()
+    dx, dv, dg, db = (t.numpy() for t in weight_norm_linear_pullback(ct, x, v, g))
+    assert (np.abs(dx - wide_ct @ w) <= (4 + o) * eps * (np.abs(wide_ct) @ np.abs(w))).all()
+    assert (np.abs(db - wide_ct.sum(axis=0)) <= (1 + n) * eps * np.abs(wide_ct).sum(axis=0)).all()
+    u = w / g
+    dw = wide_ct.T @ wide_x
+    lost = (8 + n) * eps * np.linalg.norm(np.abs(wide_ct).T @ np.abs(wide_x), axis=1, keepdims=True)
+    assert (np.abs(dg - np.sum(dw * u, axis=1, keepdims=True)) <= lost).all()
+    scale = np.abs(g) / np.linalg.norm(v.astype(np.float64), axis=1, keepdims=True)
+    across = dw - np.sum(dw * u, axis=1, keepdims=True) * u
+    assert (np.abs(dv - np.sign(g) * scale * across) <= 2 * scale * lost).all()
+
+
+@pytest.mark.parametrize("wanted", [flags for flags in product([False, True], repeat=4) if any(flags[:3])])
+def test_what_nobody_wants_changes_nothing_else(wanted: tuple[bool, ...]) -> None:
+    ct, x, v, g = (drawn(s, np.float32, seed) for seed, s in enumerate([(5, 3), (5, 7), (3, 7), (3, 1)]))
+    every = weight_norm_linear_pullback(ct, x, v, g)
+    plain = linear_pullback(ct, x, v)
+    for on in (True, False):
+        with tg.kernels(on):
+            some = weight_norm_linear_pullback(ct, x, v, g, wanted=wanted)
+            few = linear_pullback(ct, x, v, wanted=wanted[:3])
+        assert len(some) == sum(wanted)
+        for found, one in zip(some, [t for t, asked in zip(every, wanted, strict=True) if asked], strict=True):
+            np.testing.assert_allclose(found.numpy(), one.numpy(), rtol=2e-5, atol=1e-6)
+        for found, one in zip(few, [t for t, asked in zip(plain, wanted[:3], strict=True) if asked], strict=True):
+            np.testing.assert_allclose(found.numpy(), one.numpy(), rtol=2e-5, atol=1e-6)
+
+
+@given(st.integers(-100, 100), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.integers(0, 9))
+def test_the_length_of_v_does_not_matter_to_a_layer(k: int, n: int, i: int, o: int, seed: int) -> None:
+    x, v, ct = (drawn(s, np.float32, seed + p) for p, s in enumerate([(n, i), (o, i), (n, o)]))
+    v = np.where(np.abs(v) < 2**-10, np.float32(0.5), v)
+    layer = nn.weight_norm(nn.Linear(i, o, rng=seed))
+    assert isinstance(layer.weight, nn.WeightNorm)
+    found = []
+    for scaled in (v, np.ldexp(v, k)):
+        layer.weight.v.data = scaled
+        inputs = tg.tensor(x, requires_grad=True)
+        y = layer(inputs)
+        dx, dv, dg = y.gradient(inputs, layer.weight.v, layer.weight.g, cotangent=ct)
+        found.append([y.numpy(), dx.numpy(), dg.numpy(), dv.numpy()])
+    for one, other in zip(found[0][:3], found[1][:3], strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_allclose(np.ldexp(found[1][3], k), found[0][3], rtol=1e-6, atol=2e-45 * 2.0**k)
+
+
+@pytest.mark.parametrize(("dtype", "ends"), [("float32", (-126, 126)), ("float64", (-1022, 1022))])
+def test_a_layer_at_the_ends_of_the_range_of_v(dtype: str, ends: tuple[int, int]) -> None:
+    x, v, g = drawn((4, 20), dtype, 0), drawn((6, 20), dtype, 1), drawn((6, 1), dtype, 2)
+    v = np.clip(v, -1, 1)
+    expected = tg.weight_norm_linear(x, v, g).numpy()
+    for k in ends:
+        rtol = 1e-5 if dtype == "float32" else 1e-13
+        np.testing.assert_allclose(tg.weight_norm_linear(x, np.ldexp(v, k), g).numpy(), expected, rtol, 1e-5)
+
+
+CHECK = """
+import re, sys
+import numpy as np
+import tinygrad_wn as tg
+from tinygrad_wn.kernels import vector
+import importlib
+compiled = importlib.import_module("tinygrad_wn.kernels.linear")._multiply_of
+rng = np.random.default_rng(0)
+for dtype in (np.float32, np.float64):
+    for m, k, n in [(1, 1, 1), (13, 17, 37), (33, 40, 10), (20, 9, 64), (7, 0, 5), (40, 33, 3)]:
+        for turns in [(0, 0), (0, 1), (1, 0), (1, 1)]:
+            a, b = (rng.standard_normal(s).astype(dtype) for s in ((m, k), (k, n)))
+            a, b = (np.asfortranarray(x) if t else x for x, t in zip((a, b), turns))
+            atol = 1e-4 if dtype == np.float32 else 1e-12
+            np.testing.assert_allclose(tg.matmul(a, b).numpy(), a.astype("f8") @ b, atol=atol)
+    v, g, x = (rng.standard_normal(s).astype(dtype) for s in ((21, 37), (21, 1), (9, 37)))
+    w = tg.weight_norm(v, g).numpy()
+    np.testing.assert_allclose(w, g * v / np.linalg.norm(v.astype("f8"), axis=1, keepdims=True), rtol=1e-5)
+    np.testing.assert_allclose(tg.weight_norm_linear(x, v, g).numpy(), x @ w.T, atol=1e-4)
+text = "".join(compiled[4].inspect_asm().values())
+print(vector.VECTOR_BYTES, *sorted(set(re.findall("[xyz]mm", text))))
+"""
+
+WIDTHS = {64: ("host", None, "zmm"), 32: ("haswell", "+avx,+avx2,+fma", "ymm"), 16: ("generic", None, "xmm")}
+FORCED = [size for size in WIDTHS if size <= VECTOR_BYTES] if platform.machine() in ("x86_64", "AMD64") else []
+
+
+@pytest.mark.parametrize("size", FORCED)
+def test_each_width_of_vectors_gives_the_same(size: int, tmp_path: Path) -> None:
+    name, features, registers = WIDTHS[size]
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_CPU_NAME": name}
+    if name == "host":
+        del environment["NUMBA_CPU_NAME"]
+    if features is not None:
+        environment["NUMBA_CPU_FEATURES"] = features
+    run = subprocess.run([sys.executable, "-c", CHECK], env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    width, *found = run.stdout.split()
+    assert int(width) == size
+    assert registers in found
+    assert not {"zmm", "ymm"} & {r for r in found if r > registers}
+
+
+@pytest.mark.parametrize("wanted", [(False, False, False), (True, True)])
+def test_a_pullback_that_computes_nothing_is_refused(wanted: tuple[bool, ...]) -> None:
+    one = np.ones((1, 1), np.float32)
+    with pytest.raises(ShapeError, match="wanted must say of 3"):
+        linear_pullback(one, one, one, wanted=wanted)
