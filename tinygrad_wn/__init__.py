@@ -6,6 +6,7 @@ from .functions import concat, gelu, leaky_relu, stack, take, weight_norm
 from .graph import graph
 from .io import load, load_metadata, save
 from .kernels import kernels
+from .kernels.threads import get_num_threads, set_num_threads
 from .ops.arithmetic import (
     add,
     clip,
@@ -106,6 +107,7 @@ __all__ = [
     "full",
     "gelu",
     "generator",
+    "get_num_threads",
     "grad",
     "graph",
     "greater",
@@ -151,6 +153,7 @@ __all__ = [
     "reshape",
     "save",
     "seed",
+    "set_num_threads",
     "sigmoid",
     "sign",
     "sin",

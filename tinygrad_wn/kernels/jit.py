@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+prange = numba.prange
+"""`range` for the loop of a parallel kernel."""
+
+OTHER_LOOPS = ("comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion")
+"""What Numba would make parallel beside `prange`."""
+
 _on: ContextVar[bool] = ContextVar("kernels_are_on", default=os.environ.get("TINYGRAD_WN_KERNELS", "1") != "0")
 
 
@@ -24,13 +30,27 @@ def kernel(function: F) -> F:
 
     A kernel file calls no compiled function of another file: Numba's disk cache would not see that one change.
     """
+    return _compiled(function)
+
+
+def _compiled(function: F, **more: Any) -> F:
     if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":  # plain loops, as quiet about overflow as machine code is
         return np.errstate(all="ignore")(function)
-    options: dict[str, Any] = {"error_model": "numpy", "nogil": True, "boundscheck": False}
+    options: dict[str, Any] = {"error_model": "numpy", "nogil": True, "boundscheck": False} | more
     try:
         return cast("F", numba.njit(cache=True, **options)(function))
     except RuntimeError:  # no folder for the cache can be written to: compile anew in each process
         return cast("F", numba.njit(**options)(function))
+
+
+def parallel_kernel(function: F) -> F:
+    """Compile a function whose `prange` loop runs on several threads; else as `kernel`.
+
+    Each turn of the loop writes to memory of its own: Numba tells the compiler that arguments do not overlap. Nothing
+    else in the function becomes parallel, so that no sum is split. Only call or compile it where `parts` says more than
+    1: compiling it launches Numba's threads.
+    """
+    return _compiled(function, parallel=dict.fromkeys(OTHER_LOOPS, False))
 
 
 def kernels_are_on() -> bool:
