@@ -15,7 +15,7 @@ from hypothesis import given, strategies as st
 import tinygrad_wn as tg
 from tinygrad_wn import nn
 from tinygrad_wn.domains import Array
-from tinygrad_wn.errors import ShapeError
+from tinygrad_wn.errors import ShapeError, ZeroNormError
 from tinygrad_wn.kernels.vector import VECTOR_BYTES
 from tinygrad_wn.ops.linear import linear_pullback, weight_norm_linear_pullback
 from tinygrad_wn.testing.strategies import layouts
@@ -177,3 +177,37 @@ def test_a_pullback_that_computes_nothing_is_refused(wanted: tuple[bool, ...]) -
     one = np.ones((1, 1), np.float32)
     with pytest.raises(ShapeError, match="wanted must say of 3"):
         linear_pullback(one, one, one, wanted=wanted)
+
+
+@pytest.mark.parametrize("shapes", [((64, 200), (97, 200)), ((300, 400), (10, 400)), ((33, 500), (70, 500))])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_threads_change_no_bit_of_a_layer(shapes: tuple[tuple[int, int], tuple[int, int]], dtype: str) -> None:
+    (n, i), (o, _) = shapes
+    x, v, g, bias = (drawn(s, dtype, seed) for seed, s in enumerate([(n, i), (o, i), (o, 1), (o,)]))
+    ct = np.asfortranarray(drawn((n, o), dtype, 4))
+    before, found = tg.get_num_threads(), []
+    for count in (1, before):
+        tg.set_num_threads(count)
+        found.append(
+            [
+                tg.linear(x, v, bias),
+                *linear_pullback(ct, x, v),
+                tg.weight_norm_linear(x, v, g, bias),
+                *weight_norm_linear_pullback(ct, x, v, g),
+            ]
+        )
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+def test_a_zero_row_is_found_by_whichever_thread_has_it() -> None:
+    x, v, g = drawn((64, 300), np.float32, 0), drawn((80, 300), np.float32, 1), drawn((80, 1), np.float32, 2)
+    for row in (0, 40, 79):
+        zero = v.copy()
+        zero[row] = 0
+        for call in (
+            tg.weight_norm_linear,
+            lambda x, v, g: weight_norm_linear_pullback(drawn((64, 80), "f4", 3), x, v, g),
+        ):
+            with pytest.raises(ZeroNormError, match=rf"\({row}, 0\)|{row}"):
+                call(x, zero, g)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .jit import kernel
+from .jit import kernel, parallel_kernel, prange
 from .tiles import DOTS, ROWS, dots, part_of_row, square, tile, vector_of_row
 from .vector import VECTOR_BYTES, number_at, put_at
 
@@ -304,3 +304,20 @@ def multiply(c: Any, a: Any, b: Any, bias: Any, scales: Any, scaling: Any) -> No
             _product_across(c, a, b, bias)
             return
     _product(c, a, b, bias, scales, scaling)
+
+
+@parallel_kernel
+def multiply_in_parts(count: Any, c: Any, a: Any, b: Any, bias: Any, scales: Any, scaling: Any) -> None:
+    """The same, bit for bit, on `count` threads: each makes some panels, or some rows where there are few panels."""
+    both = 2 * (VECTOR_BYTES // c.itemsize)
+    m, n = c.shape
+    by_columns = n >= count * both
+    whole, grain = (n, both) if by_columns else (m, 2 * ROWS)
+    share = (whole + count * grain - 1) // (count * grain) * grain
+    for part in prange(count):
+        i, j = min(part * share, whole), min((part + 1) * share, whole)
+        if by_columns:
+            own = scales[:, i:j] if scaling == BY_COLUMN else scales
+            _product(c[:, i:j], a, b[:, i:j], bias[i:j], own, scaling)
+        else:
+            multiply(c[i:j], a[i:j], b, bias, scales, scaling)
