@@ -179,7 +179,7 @@ def test_a_pullback_that_computes_nothing_is_refused(wanted: tuple[bool, ...]) -
         linear_pullback(one, one, one, wanted=wanted)
 
 
-@pytest.mark.parametrize("shapes", [((64, 200), (97, 200)), ((300, 400), (10, 400)), ((33, 500), (70, 500))])
+@pytest.mark.parametrize("shapes", [((64, 300), (197, 300)), ((300, 700), (10, 700)), ((33, 900), (70, 900))])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_threads_change_no_bit_of_a_layer(shapes: tuple[tuple[int, int], tuple[int, int]], dtype: str) -> None:
     (n, i), (o, _) = shapes
@@ -201,7 +201,7 @@ def test_threads_change_no_bit_of_a_layer(shapes: tuple[tuple[int, int], tuple[i
 
 
 def test_a_zero_row_is_found_by_whichever_thread_has_it() -> None:
-    x, v, g = drawn((64, 300), np.float32, 0), drawn((80, 300), np.float32, 1), drawn((80, 1), np.float32, 2)
+    x, v, g = drawn((64, 500), np.float32, 0), drawn((80, 500), np.float32, 1), drawn((80, 1), np.float32, 2)
     for row in (0, 40, 79):
         zero = v.copy()
         zero[row] = 0
