@@ -9,12 +9,17 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numba
-import numpy as np
+from numba.core import config
+
+from .cache import keep_on_disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+COMPILED = not config.DISABLE_JIT
+"""Whether there is machine code at all: pieces of LLVM code mean nothing to Python, so kernels are off without it."""
 
 prange = numba.prange
 """`range` for the loop of a parallel kernel."""
@@ -26,21 +31,12 @@ _on: ContextVar[bool] = ContextVar("kernels_are_on", default=os.environ.get("TIN
 
 
 def kernel(function: F) -> F:
-    """Compile a loop with Numba: no fast-math, division as in NumPy, machine code kept on disk where there is room.
+    """Compile a function with Numba when it is first called: no fast-math, division as in NumPy, without the GIL.
 
-    A kernel file calls no compiled function of another file: Numba's disk cache would not see that one change.
+    It may call kernels and pieces of other files. Machine code is kept on disk where there is room, and any edit of a
+    file in this folder makes it anew.
     """
     return _compiled(function)
-
-
-def _compiled(function: F, **more: Any) -> F:
-    if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":  # plain loops, as quiet about overflow as machine code is
-        return np.errstate(all="ignore")(function)
-    options: dict[str, Any] = {"error_model": "numpy", "nogil": True, "boundscheck": False} | more
-    try:
-        return cast("F", numba.njit(cache=True, **options)(function))
-    except RuntimeError:  # no folder for the cache can be written to: compile anew in each process
-        return cast("F", numba.njit(**options)(function))
 
 
 def parallel_kernel(function: F) -> F:
@@ -53,9 +49,20 @@ def parallel_kernel(function: F) -> F:
     return _compiled(function, parallel=dict.fromkeys(OTHER_LOOPS, False))
 
 
+def _compiled(function: F, **more: Any) -> F:
+    if not COMPILED:
+        return function
+    compiled = numba.njit(error_model="numpy", nogil=True, boundscheck=False, **more)(function)
+    keep_on_disk(compiled)
+    return cast("F", compiled)
+
+
 def kernels_are_on() -> bool:
-    """Whether ops run their kernels; `TINYGRAD_WN_KERNELS=0` in the environment turns them off for a process."""
-    return _on.get()
+    """Whether ops run their kernels: not inside `kernels(False)`, nor in a process with `TINYGRAD_WN_KERNELS=0`.
+
+    With `NUMBA_DISABLE_JIT=1` they never do.
+    """
+    return COMPILED and _on.get()
 
 
 @contextmanager
