@@ -1,1 +1,1 @@
-"""Measurements that a reader can repeat: `python -m benchmarks`."""
+"""Measurements beside other frameworks that a reader can repeat: `python -m benchmarks`."""

@@ -1,7 +1,6 @@
-"""What the project says of itself: README, pages, versions, docstrings, sizes of files, the benchmark."""
+"""What the project says of itself: README, pages, versions, docstrings, sizes of files."""
 
 import inspect
-import json
 import re
 import subprocess
 import sys
@@ -9,11 +8,9 @@ import tomllib
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
 import pytest
 
 import tinygrad_wn as tg
-from benchmarks import __main__ as benchmark, digits
 from tinygrad_wn import testing
 
 ROOT = Path(__file__).parent.parent
@@ -125,36 +122,6 @@ def test_links_of_a_page_lead_somewhere(path):
 def test_tests_that_a_page_names_exist(path):
     there = {name for file in (ROOT / "tests").glob("*.py") for name in re.findall(r"def (test_\w+)", file.read_text())}
     assert set(re.findall(r"`(test_\w+)`", path.read_text(encoding="utf-8"))) <= there
-
-
-def test_the_benchmark_writes_figures_and_the_machine(tmp_path, capsys):
-    benchmark.main(["--rounds", "1", "--json", str(tmp_path / "figures.json")])
-    figures = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
-    assert figures["machine"]["numpy"] == np.__version__
-    assert figures["machine"]["cores"] >= 1
-    times = {name: found["median"] for name, found in figures["microseconds"].items()}
-    assert min(times.values()) > 0
-    table = capsys.readouterr().out
-    for what, one, other in benchmark.PAIRS:
-        assert figures["ratios"][what]["median"] == pytest.approx(times[one] / times[other])
-        assert what in table
-
-
-def test_the_benchmark_refuses_contenders_that_compute_different_things():
-    epoch = digits.batches()
-    plain, normalized, by_hand, by_hand_normalized = digits.contenders().values()
-    digits.check(plain, by_hand, epoch)
-    digits.check(normalized, by_hand_normalized, epoch)
-    _, _, by_hand, _ = digits.contenders(seed=1).values()
-    with pytest.raises(AssertionError):
-        digits.check(plain, by_hand, epoch)
-
-
-def test_the_benchmark_refuses_no_rounds(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        benchmark.main(["--rounds", "0"])
-    assert stopped.value.code == 2
-    assert "at least 1" in capsys.readouterr().err
 
 
 def test_the_package_imports_nothing_that_only_tests_or_plots_need():
