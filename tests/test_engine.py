@@ -144,7 +144,7 @@ def overwrite_by_augmented_assignment(p):
 
 
 def overwrite_by_update_rule(p):
-    sgd_update.into((p,), p, np.ones_like(p.numpy()), 1.0)
+    sgd_update.into((p,), 1.0, p, np.ones_like(p.numpy()))
 
 
 @pytest.mark.parametrize("overwrite", [overwrite_by_data, overwrite_by_augmented_assignment, overwrite_by_update_rule])

@@ -4,16 +4,20 @@ from .elementwise import erf, relu, relu_pullback
 from .jit import kernels, kernels_are_on
 from .linear import linear, linear_pullback, matmul, weight_norm_linear, weight_norm_linear_pullback
 from .norm import vector_norm, weight_norm, weight_norm_pullback
+from .update import adam_update, momentum_update, sgd_update
 
 __all__ = [
+    "adam_update",
     "erf",
     "kernels",
     "kernels_are_on",
     "linear",
     "linear_pullback",
     "matmul",
+    "momentum_update",
     "relu",
     "relu_pullback",
+    "sgd_update",
     "vector_norm",
     "weight_norm",
     "weight_norm_linear",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import operator
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -14,6 +15,13 @@ from ..tensor import Tensor, tensor
 
 if TYPE_CHECKING:
     from ..domains import Array
+
+
+Work: TypeAlias = tuple[Tensor, Tensor, dict[str, Any]]
+"""A parameter, its gradient, and its state."""
+
+STEADY = (float, int, bool, tuple)
+"""Types of options that cannot change while they stay the same object."""
 
 
 class Optimizer(ABC):
@@ -39,6 +47,9 @@ class Optimizer(ABC):
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
         self.state: list[dict[str, Any]] = []
+        self._checked: dict[int, list[Any]] = {}
+        newest: Any = next(c for c in type(self).__mro__ if vars(c).keys() & {"update", "update_all"})
+        self._rule: Any = newest.update_all if "update_all" in vars(newest) else Optimizer.update_all
         given: Any = params if isinstance(params, Tensor) or not isinstance(params, Iterable) else list(params)
         grouped = isinstance(given, list) and given and all(isinstance(one, Mapping) for one in given)
         for group in given if grouped else [{"params": given}]:
@@ -51,6 +62,14 @@ class Optimizer(ABC):
     @abstractmethod
     def update(self, p: Tensor, g: Tensor, state: dict[str, Any], group: Mapping[str, Any]) -> None:
         """Write the next value of `p` and of its `state` for the gradient `g`."""
+
+    def update_all(self, work: list[Work], group: Mapping[str, Any]) -> None:
+        """Update parameters of one group and one dtype, given as (p, g, state).
+
+        Here one by one, as it is done in every class that inherits a rule for all and has a rule of its own for one.
+        """
+        for p, g, state in work:
+            self.update(p, g, state, group)
 
     def check(self, group: Mapping[str, Any]) -> None:
         """Raise ValueRangeError for an option of `group` that is out of its range."""
@@ -81,17 +100,32 @@ class Optimizer(ABC):
         Raises, before anything is written, DTypeError or ShapeError for a gradient that does not fit, and
         ValueRangeError for an option that is out of range.
         """
-        work = []
         states = iter(self.state)
-        for i, group in enumerate(self.param_groups):
+        found = [self._work(i, group, states) for i, group in enumerate(self.param_groups)]
+        for group, works in zip(self.param_groups, found, strict=True):
+            for work in works:
+                self._rule(self, work, group)
+
+    def _work(self, i: int, group: dict[str, Any], states: Iterator[dict[str, Any]]) -> Iterable[list[Work]]:
+        """Check the options and gradients of group i; list its parameters that have a gradient, by dtype."""
+        options, known = list(group.values()), self._checked.get(i, ())
+        if len(options) != len(known) or not all(map(operator.is_, options, known)):
             self.check(group)
-            for j, p in enumerate(group["params"]):
-                state, g = next(states), p.grad
-                if g is not None:
-                    check_gradient(f"{type(self).__name__}.step: parameter {j} of group {i}", p, g)
-                    work.append((p, g, state, group))
-        for p, g, state, group in work:
-            self.update(p, g, state, group)
+            steady = all(type(x) in STEADY for name, x in group.items() if name != "params")
+            self._checked[i] = options if steady else []
+        works: dict[str, list[Work]] = {}
+        last = None
+        for j, (p, state) in enumerate(zip(group["params"], states, strict=False)):
+            g = p.grad
+            if g is None:
+                continue
+            if type(g) is not Tensor or g._data.dtype is not (dtype := p._data.dtype) or g._data.shape != p._data.shape:
+                check_gradient(f"{type(self).__name__}.step: parameter {j} of group {i}", p, g)
+                dtype = p._data.dtype
+            if dtype is not last:
+                last, work = dtype, works.setdefault(dtype.char, [])
+            work.append((p, g, state))
+        return works.values()
 
     def zero_grad(self) -> None:
         """Set `.grad` of every parameter to None."""

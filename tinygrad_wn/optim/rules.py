@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from ..tensor import Tensor
+    from .optimizer import Work
 
 
 class SGD(Optimizer):
@@ -51,15 +52,28 @@ class SGD(Optimizer):
         return {"momentum": zeros(p.shape, p.dtype)}
 
     def update(self, p: Tensor, g: Tensor, state: dict[str, Any], group: Mapping[str, Any]) -> None:
-        """Carry out `sgd_update` or `momentum_update` in place."""
-        lr, momentum, decay = (float(group[name]) for name in ("lr", "momentum", "weight_decay"))
+        """Carry out `sgd_update` or `momentum_update` in place, for one parameter."""
+        SGD.update_all(self, [(p, g, state)], group)
+
+    def update_all(self, work: list[Work], group: Mapping[str, Any]) -> None:
+        """Carry out `sgd_update` or `momentum_update` in place, in one call."""
+        lr, momentum, decay = float(group["lr"]), float(group["momentum"]), float(group["weight_decay"])
+        targets: list[Tensor] = []
+        tensors: list[Tensor] = []
         if not momentum:
-            sgd_update.into((p,), p, g, lr, weight_decay=decay)
+            for p, g, _ in work:
+                targets.append(p)
+                tensors += (p, g)
+            sgd_update.into(tuple(targets), lr, *tensors, weight_decay=decay)
             return
-        if not state:
-            state.update(self.begin(p))
-        m, nesterov = state["momentum"], bool(group["nesterov"])
-        momentum_update.into((p, m), p, m, g, lr, momentum=momentum, nesterov=nesterov, weight_decay=decay)
+        for p, g, state in work:
+            if not state:
+                state.update(self.begin(p))
+            m = state["momentum"]
+            targets += (p, m)
+            tensors += (p, m, g)
+        nesterov = bool(group["nesterov"])
+        momentum_update.into(tuple(targets), lr, *tensors, momentum=momentum, nesterov=nesterov, weight_decay=decay)
 
 
 class Adam(Optimizer):
@@ -102,20 +116,34 @@ class Adam(Optimizer):
         return {"mean": zeros(p.shape, p.dtype), "square": zeros(p.shape, p.dtype), "step": 0}
 
     def update(self, p: Tensor, g: Tensor, state: dict[str, Any], group: Mapping[str, Any]) -> None:
-        """Carry out `adam_update` in place."""
-        if not state:
-            state.update(self.begin(p))
-        state["step"] += 1
-        m, s = state["mean"], state["square"]
-        adam_update.into(
-            (p, m, s),
-            *(p, m, s, g, float(group["lr"]), state["step"]),
-            beta1=float(group["betas"][0]),
-            beta2=float(group["betas"][1]),
-            eps=float(group["eps"]),
-            weight_decay=float(group["weight_decay"]),
-            decoupled=self.decoupled,
-        )
+        """Carry out `adam_update` in place, for one parameter."""
+        Adam.update_all(self, [(p, g, state)], group)
+
+    def update_all(self, work: list[Work], group: Mapping[str, Any]) -> None:
+        """Carry out `adam_update` in place, in one call for all parameters that have gone equally many steps."""
+        by_step: dict[int, list[Work]] = {}
+        for one in work:
+            if not one[2]:
+                one[2].update(self.begin(one[0]))
+            by_step.setdefault(one[2]["step"], []).append(one)
+        beta1, beta2 = group["betas"]
+        options: dict[str, Any] = {
+            "beta1": float(beta1),
+            "beta2": float(beta2),
+            "eps": float(group["eps"]),
+            "weight_decay": float(group["weight_decay"]),
+            "decoupled": self.decoupled,
+        }
+        for step, now in by_step.items():
+            targets: list[Tensor] = []
+            tensors: list[Tensor] = []
+            for p, g, state in now:
+                m, s = state["mean"], state["square"]
+                targets += (p, m, s)
+                tensors += (p, m, s, g)
+            adam_update.into(tuple(targets), float(group["lr"]), step + 1, *tensors, **options)
+            for _, _, state in now:
+                state["step"] = step + 1
 
 
 class AdamW(Adam):
