@@ -29,14 +29,17 @@ tg.cross_entropy(model(x), y).backward()
 optimizer.step()
 stepped = time.perf_counter()
 print(json.dumps({
-    "numba": numba_there - start, "import": imported - numba_there, "model": begun - imported, "step": stepped - begun
+    "numba": numba_there - start,
+    "import": imported - numba_there,
+    "model": begun - imported,
+    "step": stepped - imported,
 }))
 """
 WARM, EMPTY = 9, 3
 
 
 def run(plan: Plan) -> dict[str, Any]:
-    """Seconds of numba's import, of the package's beyond it, of making a model, and of its first digits step."""
+    """Seconds of numba's import, of the package's beyond it, of making a model, and its first digits step, too."""
     plan.say("cold start")
     found: dict[str, list[dict[str, float]]] = {"empty": [], "warm": []}
     for _ in range(1 if plan.quick else EMPTY):

@@ -63,7 +63,7 @@ def _run(options: argparse.Namespace, given: list[str]) -> int:
         raise OptionError("--plot needs matplotlib: pip install 'tinygrad_wn[plots]'")
     for path in filter(None, (options.json, options.plot)):
         check_place(path)
-    console = Console(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 120)
+    console = Console(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 130)
     asked = options.contenders or list(PEERS)
     skipped = {name: reason for name in asked if (reason := PEERS[name].lacks())}
     plan = Plan(

@@ -2,6 +2,7 @@
 
 import uuid
 from pathlib import Path
+from tempfile import TemporaryFile
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -19,4 +20,5 @@ def check_place(path: Path) -> None:
     """Raise OSError now rather than after an hour when nothing can be written to `path`."""
     if path.is_dir():
         raise IsADirectoryError(21, "is a folder", str(path))
-    write_whole(path.with_name(f".{uuid.uuid4().hex}.tmp"), b"")
+    with TemporaryFile(dir=path.parent):
+        pass

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from .peers import OURS
+
 Spread = dict[str, float] | None
 
 
@@ -50,7 +52,7 @@ def _contests(rows: list[dict[str, Any]]) -> Iterator[Table]:
             cells = [contender, str(threads)]
             for normalized in (False, True):
                 row = found.get(normalized)
-                cells += [number(row["microseconds"]["median"]), ranged(row["ratio"])] if row else ["", ""]
+                cells += [number(row["microseconds"]["median"]), _against_ours(row)] if row else ["", ""]
             body.append([*cells, ranged(found[True]["over_plain"]) if True in found else ""])
         headings = [
             "",
@@ -62,6 +64,10 @@ def _contests(rows: list[dict[str, Any]]) -> Iterator[Table]:
             "over plain",
         ]
         yield Table(f"{name}: {'-'.join(map(str, sizes))}, batch {batch}", headings, body)
+
+
+def _against_ours(row: dict[str, Any]) -> str:
+    return "" if row["contender"] == OURS else ranged(row["ratio"])
 
 
 def _growth(rows: list[dict[str, Any]]) -> Iterator[Table]:
@@ -145,7 +151,7 @@ def _cold(found: dict[str, Any]) -> Iterator[Table]:
         ["import of Numba", *(ranged(found[kind]["numba"]) for kind in found)],
         ["import of tinygrad_wn beyond it", *(ranged(found[kind]["import"]) for kind in found)],
         ["making the digits model", *(ranged(found[kind]["model"]) for kind in found)],
-        ["its first step", *(ranged(found[kind]["step"]) for kind in found)],
+        ["making it, and its first step", *(ranged(found[kind]["step"]) for kind in found)],
     ]
     yield Table("Cold start, s", ["", *(f"{kind} cache" for kind in found)], body)
 

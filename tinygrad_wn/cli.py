@@ -1,4 +1,4 @@
-"""The command line: `tinygrad-wn train` and `tinygrad-wn eval`.
+"""The command line: `tinygrad-wn train`, `tinygrad-wn eval` and `tinygrad-wn bench`.
 
 Whatever is wrong with a command or a file ends in one line on stderr and exit code 2, before anything is trained.
 """
@@ -13,6 +13,8 @@ import sys
 import tempfile
 import uuid
 from dataclasses import asdict
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -42,9 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> main(["eval", "no-such-file.npz"])
     2
     """
+    given = sys.argv[1:] if argv is None else argv
+    if given and given[0] == "bench":
+        return _bench(given[1:])
     parser = _parser()
     try:
-        options = parser.parse_args(argv)
+        options = parser.parse_args(given)
         if options.command is None:
             parser.print_help(sys.stderr)
             return 2
@@ -102,7 +107,18 @@ def _parser() -> _Parser:
     )
     two.add_argument("model", type=Path, metavar="MODEL", help="a file that train or tg.save wrote")
     two.add_argument("--data", metavar="NAME", help="digits, moons, or the path of an .npz file (default: as trained)")
+
+    commands.add_parser("bench", help="measure speed beside other frameworks; needs a clone of the repository")
     return parser
+
+
+def _bench(arguments: Sequence[str]) -> int:
+    """Hand over to the folder `benchmarks`, which is no part of the installed package."""
+    if find_spec("benchmarks") is None:
+        where = "run python -m tinygrad_wn bench in the folder of a clone of the repository"
+        print(f"tinygrad-wn: bench: the benchmarks are not installed; {where}", file=sys.stderr)
+        return 2
+    return import_module("benchmarks.command").main(arguments)
 
 
 def _train(options: argparse.Namespace, console: Console) -> None:

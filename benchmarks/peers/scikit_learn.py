@@ -41,7 +41,7 @@ class MultiLayerPerceptron(Contender):
 
     def gradients(self, i: int) -> tuple[float, Arrays]:
         x, y = self.batches[i]
-        hot = (y[:, None] == self.classes).astype(np.int64)
+        hot = y[:, None] == self.classes
         count = len(self.task.layers)
         slopes: list[list[Any]] = [[np.empty_like(p) for p in ps] for ps in (self.model.coefs_, self.model.intercepts_)]
         nothing: list[Any] = [None] * count

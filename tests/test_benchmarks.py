@@ -1,0 +1,397 @@
+"""The benchmarks: contenders agree or are refused, ratios are paired, files are whole, options are checked."""
+
+import json
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from benchmarks import chart, cold, contests, files, kernels, memory, page, peers
+from benchmarks.command import main
+from benchmarks.contest import Contest, DisagreementError, compare, spread
+from benchmarks.host import Host
+from benchmarks.matrices import by_turns
+from benchmarks.peers import OURS, PEERS
+from benchmarks.plan import Plan
+from benchmarks.tables import tables
+from benchmarks.worker import Worker, WorkerError, environment
+from benchmarks.workloads import WORKLOADS, Workload
+from tinygrad_wn import cli
+
+ROOT = Path(__file__).parents[1]
+TINY = Workload("tiny", (3, 5, 4, 3), 6)
+INSTALLED = [name for name, peer in PEERS.items() if peer.lacks() is None and not peer.compiler]
+
+
+class Local:
+    """A contender in this process; `lie` changes what it answers."""
+
+    def __init__(self, name, lie=lambda method, answer: answer):
+        self.host, self.lie = Host(name), lie
+
+    def call(self, method, *arguments):
+        return self.lie(method, getattr(self.host, method)(*arguments))
+
+    def close(self):
+        self.closed = True
+
+
+def contest(names=(OURS, "numpy"), what="steps", optimizer="sgd", lie=None, workload=TINY, norms=(False, True)):
+    """A contest in this process, where the peer called numpy may lie, and its rows."""
+
+    def opened(name, threads):
+        return Local(name, lie) if lie and name == "numpy" else Local(name)
+
+    found = Contest(workload, [*names], [1], [*norms], optimizer, what, 2, opened)
+    return found, found.run()
+
+
+def changed(name, change):
+    """A lie about one gradient."""
+
+    def lie(method, answer):
+        if method != "gradients":
+            return answer
+        loss, slopes = answer
+        return loss, {key: change(x) if key.endswith(name) else x for key, x in slopes.items()}
+
+    return lie
+
+
+def plan(**options):
+    given = {"workloads": [TINY], "contenders": [OURS, "numpy"], "threads": [1], "norms": [True], "rounds": 1}
+    return Plan(**{**given, "quick": True, **options})
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """Exit code, JSON and PNG of a command that measures moons, in processes as a user starts it."""
+    folder = tmp_path_factory.mktemp("measured")
+    options = ["steps", "--workload", "moons", "--contender", f"{OURS},numpy", "--threads", "1", "--rounds", "2"]
+    code = main([*options, "--json", str(folder / "figures.json"), "--plot", str(folder / "chart.png")])
+    assert sorted(path.name for path in folder.iterdir()) == ["chart.png", "figures.json"]
+    return code, json.loads((folder / "figures.json").read_text(encoding="utf-8")), folder / "chart.png"
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_everyone_who_computes_the_same_gets_figures(optimizer):
+    found, rows = contest(optimizer=optimizer)
+    assert found.errors == {}
+    assert {(r["contender"], r["normalized"]) for r in rows} == {(n, k) for n in (OURS, "numpy") for k in (False, True)}
+    for row in rows:
+        assert 0 < row["microseconds"]["low"] <= row["microseconds"]["median"] <= row["microseconds"]["high"]
+        assert (row["over_plain"] is not None) == row["normalized"]
+        if row["contender"] == OURS:
+            assert row["ratio"] == {"median": 1, "low": 1, "high": 1}
+
+
+def test_inference_is_compared_and_measured():
+    found, rows = contest(what="predictions")
+    assert found.errors == {}
+    assert len(rows) == 4
+    wrong, rows = contest(what="predictions", lie=lambda method, x: x + 1e-3 if method == "outputs" else x)
+    assert all("output is off by" in why for why in wrong.errors.values())
+    assert {r["contender"] for r in rows} == {OURS}
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_an_installed_peer_agrees_in_a_process_of_its_own(name):
+    found = Contest(WORKLOADS["digits"], [name], [1], [False, True], "sgd", "steps", 1)
+    rows = found.run()
+    assert found.errors == {}
+    assert {row["contender"] for row in rows} == {name}
+
+
+@pytest.mark.parametrize("name", ["0.weight.v", "2.weight.g", "1.bias"])
+def test_a_contender_with_a_wrong_gradient_is_an_error_and_no_number(name):
+    found, rows = contest(lie=changed(name, lambda x: x * np.float32(1.0001)), norms=[True])
+    assert {row["contender"] for row in rows} == {OURS}
+    ((who, why),) = found.errors.items()
+    assert "numpy" in who
+    assert f"start: {name} is off by 1.0e-04" in why
+
+
+def test_a_contender_that_updates_otherwise_is_an_error():
+    class Lazy(Local):
+        """Takes one step where more are asked for."""
+
+        def call(self, method, *arguments):
+            return super().call(method, *([arguments[0], 1] if method == "steps" else arguments))
+
+    def opened(name, threads):
+        return Lazy(name) if name == "numpy" else Local(name)
+
+    found = Contest(TINY, [OURS, "numpy"], [1], [False], "sgd", "steps", 1, opened)
+    assert {row["contender"] for row in found.run()} == {OURS}
+    assert [why.startswith("later: ") for why in found.errors.values()] == [True]
+
+
+@pytest.mark.parametrize(
+    ("lie", "why"),
+    [
+        (changed("0.bias", lambda x: x.astype(np.float64)), "0.bias is float64"),
+        (changed("0.bias", lambda x: x[:, None]), "expected float32"),
+        (changed("0.bias", lambda x: x * np.nan), "0.bias is off by nan"),
+        (lambda method, x: (x[0] * 1.0001, x[1]) if method == "gradients" else x, "loss is off by"),
+        (lambda method, x: (x[0], {}) if method == "gradients" else x, "gave loss instead of 0.bias"),
+    ],
+)
+def test_what_is_compared(lie, why):
+    found, _ = contest(lie=lie, norms=[False])
+    assert [why in text for text in found.errors.values()] == [True]
+
+
+def test_without_the_package_there_are_no_ratios():
+    _, rows = contest(names=["numpy"], norms=[False])
+    assert [row["ratio"] for row in rows] == [None]
+
+
+def test_numbers_close_to_the_expected_ones_pass():
+    ones = np.ones(4, np.float32)
+    compare([("start", {"x": ones})], [("start", {"x": ones + 1e-5})])
+    with pytest.raises(DisagreementError, match="off by"):
+        compare([("start", {"x": ones})], [("start", {"x": ones + 1e-4})])
+
+
+def test_a_spread_is_the_median_and_the_middle_80_percent():
+    assert spread(range(11)) == {"median": 5, "low": 1, "high": 9}
+
+
+def test_a_worker_that_dies_says_why():
+    with Worker("benchmarks.host:Host", 1, "nobody") as worker, pytest.raises(WorkerError, match="KeyError: 'nobody'"):
+        worker.call("memory")
+
+
+def test_a_worker_gets_its_number_of_threads_and_measures_machine_code(monkeypatch):
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    monkeypatch.setenv("TINYGRAD_WN_KERNELS", "0")
+    found = environment(3)
+    assert {found[name] for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "NPROC")} == {"3"}
+    assert not {"NUMBA_DISABLE_JIT", "TINYGRAD_WN_KERNELS"} & found.keys()
+    assert "--xla_cpu_multi_thread_eigen=false" in environment(1)["XLA_FLAGS"]
+
+
+def test_a_peer_that_is_not_installed_is_named_and_skipped(monkeypatch, capsys):
+    monkeypatch.setattr(peers, "find_spec", lambda name: None)
+    assert main(["memory", "--contender", "torch,sklearn", "--workload", "moons"]) == 0
+    out = capsys.readouterr().out
+    assert "torch is skipped: torch is not installed" in out
+    assert "sklearn is skipped: sklearn is not installed" in out
+
+
+def test_torch_compile_needs_a_compiler(monkeypatch):
+    monkeypatch.setattr(peers, "find_spec", lambda name: "there")
+    monkeypatch.setattr(peers.shutil, "which", lambda name: None)
+    assert PEERS["torch.compile"].lacks() == "there is no C++ compiler"
+    assert PEERS["torch"].lacks() is None
+
+
+def test_a_command_writes_figures_and_the_machine(measured):
+    code, results, _ = measured
+    assert code == 0
+    assert results["errors"] == results["skipped"] == {}
+    assert results["machine"]["versions"]["numpy"] == np.__version__
+    assert results["machine"]["cores"] >= 1
+    assert results["machine"]["vector_bytes"] in {16, 32, 64}
+    rows = results["suites"]["steps"]
+    assert len(rows) == 4
+    assert {"workload", "contender", "threads", "normalized", "microseconds", "ratio", "cores"} <= rows[0].keys()
+
+
+def test_a_chart_is_a_picture(measured):
+    assert imread(measured[2]).shape[1] > 1000
+
+
+def test_a_chart_shows_growth_beside_the_steps(measured):
+    rows = [
+        {**row, "axis": axis, "value": value}
+        for axis in ("batch", "width", "depth")
+        for value in (1, 2, 4)
+        for row in measured[1]["suites"]["steps"]
+    ]
+    both = {**measured[1], "suites": {**measured[1]["suites"], "growth": rows}}
+    alone = {**measured[1], "suites": {"growth": rows}}
+    assert chart.draw(both)[:8] == chart.draw(alone)[:8] == b"\x89PNG\r\n\x1a\n"
+    assert len(chart.draw(both)) > len(chart.draw(alone))
+
+
+def test_a_table_shows_every_figure(measured):
+    (table,) = tables("steps", measured[1]["suites"]["steps"])
+    assert [row[:2] for row in table.rows] == [[OURS, "1"], ["numpy", "1"]]
+    assert all(len(row) == len(table.headings) for row in table.rows)
+
+
+def test_figures_go_between_the_marks_of_the_page_and_nothing_else_changes(measured, tmp_path):
+    source, target = tmp_path / "figures.json", tmp_path / "page.md"
+    source.write_text(json.dumps(measured[1]), encoding="utf-8")
+    target.write_text(f"# Title\n\n{page.START}\nold\n{page.END}\n\nmore\n", encoding="utf-8")
+    page.rewrite(source, target)
+    once = target.read_text(encoding="utf-8")
+    assert once.startswith(f"# Title\n\n{page.START}\n")
+    assert once.endswith(f"{page.END}\n\nmore\n")
+    assert "| numpy | 1 |" in once
+    assert "old" not in once
+    page.rewrite(source, target)
+    assert target.read_text(encoding="utf-8") == once
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "not JSON", '{"machine": 1}'])
+def test_a_page_stays_as_it_is_when_the_figures_are_none(content, tmp_path):
+    source, target = tmp_path / "figures.json", tmp_path / "page.md"
+    source.write_text(content, encoding="utf-8")
+    target.write_text(f"{page.START}\nold\n{page.END}\n", encoding="utf-8")
+    with pytest.raises(page.PageError, match="not a file that"):
+        page.rewrite(source, target)
+    assert "old" in target.read_text(encoding="utf-8")
+
+
+def test_a_page_without_marks_is_refused(measured, tmp_path):
+    source, target = tmp_path / "figures.json", tmp_path / "page.md"
+    source.write_text(json.dumps(measured[1]), encoding="utf-8")
+    target.write_text("no marks\n", encoding="utf-8")
+    with pytest.raises(page.PageError, match="lacks the marks"):
+        page.rewrite(source, target)
+
+
+def test_the_page_holds_figures():
+    whole = page.PAGE.read_text(encoding="utf-8")
+    figures = whole.partition(page.START)[2].partition(page.END)[0]
+    assert "### steps" in figures
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        (["speed"], "'speed' is not one of steps"),
+        (["--workload", "moon"], "'moon' is not one of moons"),
+        (["--contender", "torch,"], "'' is not one of"),
+        (["--threads", "0"], "at least 1"),
+        (["--threads", "1000000"], "this machine has"),
+        (["--rounds", "0"], "at least 1"),
+        (["--rounds", "many"], "at least 1"),
+        (["--norm", "batch"], "invalid choice"),
+        (["--json", "no/such/folder/figures.json"], "No such file"),
+        (["--json", "."], "is a folder"),
+        (["--plot", "no/such/folder/chart.png"], "No such file"),
+        (["--docs", "no-such.json"], "No such file"),
+    ],
+)
+def test_bad_options_end_in_one_line(options, what, capsys):
+    assert main(options) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("benchmarks: ")
+    assert what in err
+    assert err.count("\n") == 1
+
+
+def test_a_chart_needs_matplotlib(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(chart, "find_spec", lambda name: None)
+    assert main(["--plot", str(tmp_path / "chart.png")]) == 2
+    assert "matplotlib" in capsys.readouterr().err
+
+
+def test_a_failed_contender_makes_the_exit_code_1(monkeypatch, capsys):
+    def failing(plan):
+        plan.errors["numpy"] = "start: loss is off"
+        return []
+
+    monkeypatch.setitem(main.__globals__["SUITES"], "steps", failing)
+    assert main(["steps", "--contender", "numpy"]) == 1
+    assert "FAILED numpy: start: loss is off" in capsys.readouterr().out
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "figures.json"
+    files.write_whole(path, b"old")
+
+    def fails(self, target):
+        raise OSError("disk on fire")
+
+    monkeypatch.setattr(Path, "replace", fails)
+    with pytest.raises(OSError, match="disk on fire"):
+        files.write_whole(path, b"new")
+    assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [("figures.json", b"old")]
+
+
+def test_kernels_are_measured_beside_numpy():
+    with Worker("benchmarks.matrices:Matrices", 1, "1") as worker:
+        for layout in kernels.LAYOUTS:
+            assert len(worker.call("matmul", 8, 5, 7, layout, 3)) == 3
+        for reached, possible in worker.call("peak_share", 32, 64, 64, 2):
+            assert 1e8 < reached < 1.5 * possible
+        for name, pairs in {**worker.call("norms", 8, 16, 2), **worker.call("bandwidth", 64, 64, 2)}.items():
+            assert name.startswith(("vector_norm", "weight_norm"))
+            assert min(min(pair) for pair in pairs) > 0
+        assert {"x + y", "exp(x)"} <= worker.call("overhead", 8, 2).keys()
+
+
+def test_large_products_are_judged_by_ratio_and_small_ones_by_difference():
+    def case(flops, ratio, excess):
+        return {"flops": flops, "ratio": {"median": ratio}, "excess": {"median": excess}}
+
+    slow, fast, small, smaller = case(1e6, 0.5, 90), case(4e6, 2, -5), case(9e5, 0.1, 3), case(1e3, 0.01, 1)
+    assert kernels._summary([fast, small, slow, smaller]) == {
+        "geometric_mean": pytest.approx(1),
+        "worst": slow,
+        "excess_median": 2,
+        "excess_worst": small,
+    }
+
+
+def test_sides_take_turns():
+    seen = []
+    found = by_turns([lambda: seen.append("a"), lambda: seen.append("b")], 4)
+    assert len(found) == 4
+    assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in found)
+    changes = sum(one != other for one, other in pairwise(seen))
+    assert changes >= 4
+
+
+@pytest.mark.parametrize(
+    ("axis", "value", "sizes", "batch"),
+    [
+        ("batch", 256, (64, 64, 64, 10), 256),
+        ("width", 16, (64, 16, 16, 10), 32),
+        ("depth", 3, (64, 64, 64, 64, 10), 32),
+    ],
+)
+def test_one_number_grows_at_a_time(axis, value, sizes, batch):
+    grown = contests.grown(axis, value)
+    assert (grown.sizes, grown.batch) == (sizes, batch)
+
+
+def test_peak_memory_is_that_of_the_contender_alone():
+    asked = plan(contenders=["numpy"])
+    found = memory.run(asked)
+    assert asked.errors == {}
+    (row,) = found["peaks"]
+    assert 5 < row["imported"] <= row["peak"] < 100
+    assert found["growth"] is None
+    assert len(tables("memory", found)) == 1
+
+
+def test_cold_start_is_timed_in_parts():
+    done = subprocess.run(
+        [sys.executable, "-c", cold.SCRIPT], env=environment(1), capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout)
+    assert found.keys() == {"numba", "import", "model", "step"}
+    assert 0 < found["model"] < found["step"]
+
+
+def test_the_command_line_of_the_package_hands_over(capsys):
+    assert cli.main(["bench", "--rounds", "0"]) == 2
+    assert capsys.readouterr().err.startswith("benchmarks: argument --rounds")
+
+
+def test_the_command_line_of_an_installed_package_asks_for_a_clone(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "find_spec", lambda name: None)
+    assert cli.main(["bench"]) == 2
+    err = capsys.readouterr().err
+    assert "clone" in err
+    assert err.count("\n") == 1
