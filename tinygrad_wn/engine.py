@@ -17,21 +17,16 @@ if TYPE_CHECKING:
 
 def eager(op: Op[...], inputs: tuple[Any, ...], params: dict[str, Any], targets: tuple[Any, ...] | None) -> Any:
     """Run an op call now, and record it where a gradient is wanted: the interpreter of every day."""
-    arrays: list[Any] = []
-    track = others = foreign = False
-    for x in inputs:
-        if isinstance(x, Tensor):
-            arrays.append(x._data)
-            track = track or x._wants
-        else:
-            arrays.append(x)
-            others = True
-    if others:
-        arrays, foreign = _looked_at(inputs, arrays)
+    foreign = False
+    try:  # tensors alone, as a rule
+        arrays = [x._data for x in inputs]
+        track = any([x._wants for x in inputs])
+    except AttributeError:
+        arrays, track, foreign = _looked_at(inputs)
     if targets is not None:
         return _store(op, targets, arrays, params)
     results = op.compute(arrays, params)
-    several = type(results) is tuple
+    several = op.several
     node = None
     if track and recording.get() and op.pull is not None and (results[0] if several else results).dtype.kind == "f":
         kept = tuple(map(_kept, inputs, arrays)) if foreign else inputs
@@ -50,17 +45,20 @@ def eager(op: Op[...], inputs: tuple[Any, ...], params: dict[str, Any], targets:
     return out
 
 
-def _looked_at(inputs: tuple[Any, ...], arrays: list[Any]) -> tuple[list[Any], bool]:
-    """The arrays of a call in which not only tensors stand, and whether some of them are the caller's."""
-    plain = foreign = False
+def _looked_at(inputs: tuple[Any, ...]) -> tuple[list[Any], bool, bool]:
+    """Arrays of a call in which not only tensors stand; whether to record it, and whether some are the caller's."""
+    plain = foreign = odd = track = False
     for x in inputs:
         if isinstance(x, Tensor):
             plain = True
+            track = track or x._wants
         elif type(x) is np.ndarray and x.dtype.char in PLAIN and x.dtype.isnative and x.flags.aligned:
             plain = foreign = True
         elif x is not None and type(x) not in NUMBERS:
-            return _adopted(inputs), True
-    return (arrays if plain else _adopted(inputs)), foreign
+            odd = foreign = True
+    if odd or not plain:
+        return _adopted(inputs), track, foreign
+    return [x._data if isinstance(x, Tensor) else x for x in inputs], track, foreign
 
 
 PLAIN = "fdl?"

@@ -96,12 +96,14 @@ class Op(Generic[P]):
         self.defaults = {name: p.default for name, p in rest.items() if p.default is not p.empty}
         self.param_names, self.param_set = tuple(rest), frozenset(rest)
         self.count = -1 if self.variadic else len(self.input_names)
+        self.enough = self.count if len(self.defaults) == len(rest) else -1
         self.integers = [(i, n) for i, n in enumerate(self.input_names) if self.domains[n].kind == "integer"]
         self.places = frozenset(i for i, _ in self.integers)
         self.name = self.__name__ = definition.__name__
         self.__doc__, self.__module__ = definition.__doc__, definition.__module__
         self.__signature__, self.__wrapped__ = signature, definition
         self.definition = np.errstate(all="ignore")(definition)
+        self.several = typing.get_origin(hints.get("return")) is tuple
         self.cases, self.shape, self.kernel = cases, shape, kernel
         self.gradient, self.elementwise, self.inplace = gradient, elementwise, inplace
         self.pull: Callable[..., Any] | None = None
@@ -116,8 +118,11 @@ class Op(Generic[P]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Tensor:
         """Run the op on tensors, arrays and Python numbers; record it where a gradient is wanted."""
+        run = slot.over.get() or slot.eager
+        if not kwargs and len(args) == self.enough:
+            return run(self, args, self.defaults, None)
         inputs, params = self._bind(args, kwargs)
-        return (slot.over.get() or slot.eager)(self, inputs, params, None)
+        return run(self, inputs, params, None)
 
     def into(self, targets: tuple[Any, ...], *args: P.args, **kwargs: P.kwargs) -> None:
         """Write the results into the arrays of `targets`: the one door for writes, which raises their version."""
@@ -195,14 +200,16 @@ class Op(Generic[P]):
             except ValueError:
                 self.result_shape([np.shape(a) for a in arrays], params)
                 raise
-        shapes, dtype = self._facts(arrays)
+        shapes, dtype, numbers = _facts(arrays)
+        if self.places:
+            _, dtype, numbers = _facts([a for i, a in enumerate(arrays) if i not in self.places])
         try:
             shape = self.shape(*shapes, **params)
         except Misfit as misfit:
             raise self._shape_error(misfit, shapes, params) from None
         if dtype is not None and self.kernel is not None and kernels_are_on():
-            given = arrays if None not in shapes and () not in shapes else _without_numbers(arrays, dtype)
-            if shape and type(shape[0]) is tuple:
+            given = _without_numbers(arrays, dtype) if numbers else arrays
+            if self.several:
                 results = tuple([np.empty(s, dtype) for s in shape])
                 if self.kernel(*results, *given, **params):
                     return results
@@ -216,9 +223,9 @@ class Op(Generic[P]):
         """Let the kernel write straight into `targets`, where it can; they may be inputs of the same call."""
         if not (self.inplace and self.kernel and kernels_are_on()):
             return False
-        shapes, dtype = self._facts(arrays)
+        shapes, dtype, _ = _facts(arrays)
         found = self.result_shape(shapes, params)
-        found = found if found and type(found[0]) is tuple else (found,)
+        found = found if self.several else (found,)
         if dtype is None or not all(t.shape == s and t.dtype == dtype for t, s in zip(targets, found, strict=True)):
             return False
         return _apart(targets, arrays) and self.kernel(*targets, *_without_numbers(arrays, dtype), **params)
@@ -230,23 +237,24 @@ class Op(Generic[P]):
                 if dtype.kind not in "iu":
                     raise DTypeError(f"{self.name}: {name} must hold integers", {"dtype": dtype})
 
-    def _facts(self, arrays: list[Any]) -> tuple[list[Any], np.dtype[Any] | None]:
-        """Shapes, and the one float dtype of all arrays or None: kernels take nothing else.
 
-        Numbers may stand by, and integers where the op wants them.
-        """
-        shapes: list[Any] = []
-        dtype, fits = None, True
-        for i, a in enumerate(arrays):
-            if type(a) is np.ndarray:
-                shapes.append(a.shape)
-                if a.dtype is not dtype and i not in self.places:
-                    fits = fits and dtype is None and a.dtype.char in "fd"
-                    dtype = a.dtype
-            else:
-                shapes.append(None if a is None else np.shape(a))
-                fits = fits and (a is None or type(a) in NUMBERS)
-        return shapes, dtype if fits else None
+def _facts(arrays: list[Any]) -> tuple[list[Any], np.dtype[Any] | None, bool]:
+    """Shapes, the one float dtype of all arrays or None, and whether numbers stand by: kernels take nothing else."""
+    shapes: list[Any] = []
+    dtype, fits, numbers = None, True, False
+    for a in arrays:
+        if type(a) is np.ndarray:
+            shapes.append(a.shape)
+            if a.dtype is not dtype:
+                fits = fits and dtype is None and a.dtype.char in "fd"
+                dtype = a.dtype
+        elif a is None:
+            shapes.append(None)
+        else:
+            shapes.append(np.shape(a))
+            numbers = True
+            fits = fits and type(a) in NUMBERS
+    return shapes, dtype if fits else None, numbers
 
 
 def _without_numbers(arrays: list[Any], dtype: np.dtype[Any]) -> list[Any]:

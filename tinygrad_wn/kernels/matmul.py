@@ -19,6 +19,9 @@ NOT_SCALED, BY_COLUMN, BY_ROW = 0, 1, 2
 BORDER = 64
 """Buffers begin where a line of the cache does."""
 
+FEW = 64
+"""Dot products of fewer numbers are behind tiles that are partly empty."""
+
 PAGE = 4096
 """Rows that lie this far apart, or a multiple, push one another out of the first cache if they are more than eight."""
 
@@ -229,9 +232,10 @@ def _product_of_rows(c: Any, a: Any, b: Any, bias: Any) -> Any:
     rows, columns = DOTS
     from_a, from_b, to_c = a.ctypes.data, b.ctypes.data, c.ctypes.data
     a_row, b_row, c_row = a.strides[0], b.strides[1], c.strides[0]
-    turned = np.empty((n, 0 if b.strides[0] == size else k), c.dtype)
+    apart = k + BORDER // size  # not a page, see above
+    turned = np.empty((n, 0 if b.strides[0] == size else apart), c.dtype)
     if b.strides[0] != size:
-        from_b, b_row = turned.ctypes.data, k * size
+        from_b, b_row = turned.ctypes.data, apart * size
         for i in range(k):
             for j in range(n):
                 turned[j, i] = b[i, j]
@@ -297,7 +301,7 @@ def multiply(c: Any, a: Any, b: Any, bias: Any, scales: Any, scaling: Any) -> No
     """
     size = c.itemsize
     if scaling == NOT_SCALED and c.shape[1] < VECTOR_BYTES // size:
-        if a.strides[1] == size:
+        if a.strides[1] == size and a.shape[1] >= FEW:
             _product_of_rows(c, a, b, bias)
             return
         if a.strides[0] == size:
