@@ -108,6 +108,24 @@ def test_layers_read_arrays_in_any_form(form, width, dtype):
         np.testing.assert_allclose(y.numpy(), x @ w.T + bias, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_a_kernel_sees_aligned_arrays_in_the_order_of_bytes_of_this_machine(form, monkeypatch):
+    """Numba asks for the order of bytes and not for the place; most machines take any place, and some do not."""
+    seen = []
+    for name in ("relu", "relu_pullback"):
+        monkeypatch.setattr(OPS[name], "kernel", lambda *arrays: seen.extend(arrays) or False)
+    values = form(np.array([[1.0, -2.0], [3.0, 4.0]]))
+    x = tg.tensor(np.zeros((2, 2)))
+    x.data = values
+    for one in (values, tg.tensor(values), x):
+        tg.relu(one)
+    y = tg.tensor(values, requires_grad=True)
+    tg.relu(y).backward(tg.tensor(values))
+    np.testing.assert_array_equal(y.grad.numpy(), [[1, 0], [3, 4]])
+    assert len(seen) >= 8  # four calls of relu
+    assert all(a.flags.aligned and a.dtype.isnative for a in seen)
+
+
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0), (0, 0)])
 def test_no_rows_and_no_columns(shape):
     x = np.zeros(shape)
