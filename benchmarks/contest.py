@@ -21,9 +21,11 @@ TURN = 0.03
 """Seconds a turn aims at."""
 PAUSE = 0.03
 """Seconds after a turn with several threads, in which pools that spin for more work fall asleep."""
-TOLERANCE = {"start": 2e-5, "later": 1e-3}
-"""Relative difference, in norm, of a loss, a gradient or an output from float64: at the start weights, and after
-`STEPS` steps, which carry rounding errors and the few activations that rounding takes over the edge of a relu on."""
+TOLERANCE = {"start": 2e-5, "later": 1e-2}
+"""Relative difference, in norm, of a gradient or an output from float64: at the start weights, and after `STEPS` steps,
+when rounding has taken a few activations over the edge of a relu: 3e-3 was seen where there are half a million."""
+LOSS = {"start": 2e-5, "later": 1e-4}
+"""The same of the loss, which has no edges there."""
 STEPS = 10
 
 
@@ -75,7 +77,7 @@ class Contest:
             for name in self.contenders
             for normalized in self.norms
             if (PEERS[name].weight_norm or not normalized)
-            and (PEERS[name].predicts or self.what == "steps")
+            and (self.optimizer if self.what == "steps" else self.what) in PEERS[name].work
             and self.workload.sizes[-1] >= PEERS[name].fewest_classes
         ]
 
@@ -193,8 +195,9 @@ def compare(found: list[tuple[str, Arrays]], expected: list[tuple[str, Arrays]])
             if got.dtype != np.float32 or got.shape != wanted.shape:
                 raise DisagreementError(f"{when}: {name} is {got.dtype} {got.shape}, expected float32 {wanted.shape}")
             error = float(np.linalg.norm(got - wanted) / max(float(np.linalg.norm(wanted)), 1e-30))
-            if not error <= TOLERANCE[when]:
-                raise DisagreementError(f"{when}: {name} is off by {error:.1e}, allowed is {TOLERANCE[when]:.0e}")
+            allowed = (LOSS if name == "loss" else TOLERANCE)[when]
+            if not error <= allowed:
+                raise DisagreementError(f"{when}: {name} is off by {error:.1e}, allowed is {allowed:.0e}")
 
 
 def spread(values: Iterable[float]) -> dict[str, float]:

@@ -21,8 +21,7 @@ class Matrices:
     """Methods give lists of seconds a call, a pair for each round, or ratios of them."""
 
     def __init__(self, threads: str) -> None:
-        if hasattr(tg, "set_num_threads"):
-            tg.set_num_threads(int(threads))
+        tg.set_num_threads(int(threads))
         self.rng = np.random.default_rng(0)
 
     def matmul(self, m: int, k: int, n: int, layout: str, rounds: int) -> list[tuple[float, float]]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+import tinygrad_wn as tg
 from tinygrad_wn.kernels import kernels_are_on
 from tinygrad_wn.op import OPS, slot
 from tinygrad_wn.walk import recording
@@ -29,6 +30,7 @@ def state() -> dict[str, object]:
         "recording": recording.get(),
         "kernels are on": kernels_are_on(),
         "ops": tuple(OPS.items()),
+        "number of threads": tg.get_num_threads(),
         "NumPy's errors": np.geterr(),
         "NumPy's printing": np.get_printoptions(),
     }
@@ -36,7 +38,7 @@ def state() -> dict[str, object]:
 
 @pytest.fixture(autouse=True)
 def _no_leaks() -> Iterator[None]:
-    """Fail a test that leaves an interpreter, the recording flag, the kernel switch or NumPy's settings changed."""
+    """Fail a test that leaves an interpreter, the recording flag, a switch of kernels or NumPy's settings changed."""
     before = state()
     yield
     after = state()

@@ -77,6 +77,15 @@ def measured(tmp_path_factory):
     return code, json.loads((folder / "figures.json").read_text(encoding="utf-8")), folder / "chart.png"
 
 
+@pytest.fixture
+def _threads():
+    """Put back the number of threads, which contenders set where they run: here."""
+    before = tg.get_num_threads()
+    yield
+    tg.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("_threads")
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_everyone_who_computes_the_same_gets_figures(optimizer):
     found, rows = contest(optimizer=optimizer)

@@ -94,7 +94,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 def test_the_default_run_reaches_96_percent_with_and_without_weight_normalization(tmp_path: Path) -> None:
-    """In a process of its own, as users start it; with the JIT, because plain loops would take minutes."""
+    """In a process of its own, as users start it; as it is set up."""
     process = background("train", folder=tmp_path, NUMBA_DISABLE_JIT="0")
     out, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (0, "")

@@ -20,7 +20,7 @@ def eager(op: Op[...], inputs: tuple[Any, ...], params: dict[str, Any], targets:
     foreign = False
     try:  # tensors alone, as a rule
         arrays = [x._data for x in inputs]
-        track = any([x._wants for x in inputs])
+        track = any(x._wants for x in inputs)
     except AttributeError:
         arrays, track, foreign = _looked_at(inputs)
     if targets is not None:

@@ -246,7 +246,7 @@ def _facts(arrays: list[Any]) -> tuple[list[Any], np.dtype[Any] | None, bool]:
         if type(a) is np.ndarray:
             shapes.append(a.shape)
             if a.dtype is not dtype:
-                fits = fits and dtype is None and a.dtype.char in "fd"
+                fits = fits and (dtype is None or a.dtype == dtype) and a.dtype.char in "fd"
                 dtype = a.dtype
         elif a is None:
             shapes.append(None)

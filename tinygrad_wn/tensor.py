@@ -305,7 +305,7 @@ def _cotangent(result: Tensor, given: Any, what: str) -> Tensor:
                 hint="sum the result, or give a cotangent of its shape",
             )
         return wrap(np.ones_like(result._data))
-    ct = given if isinstance(given, Tensor) else wrap(np.asarray(given))
+    ct = given if isinstance(given, Tensor) else tensor(np.asarray(given))
     if ct.shape != result.shape:
         raise ShapeError(
             f"{what} must have the result's shape", {"result": list(result.shape), "given": list(ct.shape)}

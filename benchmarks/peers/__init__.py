@@ -18,7 +18,7 @@ class Peer:
     modules: tuple[str, ...] = ()
     compiler: bool = False
     weight_norm: bool = True
-    predicts: bool = True
+    work: tuple[str, ...] = ("sgd", "adam", "predictions")
     fewest_classes: int = 2
 
     def lacks(self) -> str | None:
@@ -39,9 +39,10 @@ PEERS = {
     "jax": Peer("with_jax:Jitted", ("jax",)),
     "autograd": Peer("with_autograd:Autograd", ("autograd",)),
     "mygrad": Peer("with_mygrad:MyGrad", ("mygrad",)),
-    # with two classes MLPClassifier has one output and another loss, so it would not do the same work
+    # With two classes MLPClassifier has one output and another loss; its Adam adds epsilon before the bias correction,
+    # and it gives probabilities only: it would not do the same work.
     "sklearn": Peer(
-        "scikit_learn:MultiLayerPerceptron", ("sklearn",), weight_norm=False, predicts=False, fewest_classes=3
+        "scikit_learn:MultiLayerPerceptron", ("sklearn",), weight_norm=False, work=("sgd",), fewest_classes=3
     ),
 }
 

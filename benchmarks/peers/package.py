@@ -14,8 +14,7 @@ class Package(Contender):
     """Eager steps."""
 
     def build(self) -> None:
-        if hasattr(tg, "set_num_threads"):
-            tg.set_num_threads(self.task.threads)
+        tg.set_num_threads(self.task.threads)
         sizes = self.task.sizes()
         layers: list[nn.Module] = []
         for size, out in pairwise(sizes):

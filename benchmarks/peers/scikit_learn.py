@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from sklearn.neural_network import MLPClassifier
 
-from ..task import BETAS, EPSILON, MOMENTUM, Array, Arrays
+from ..task import MOMENTUM, Array, Arrays
 from .base import Contender
 
 
@@ -20,15 +20,12 @@ class MultiLayerPerceptron(Contender):
         self.classes = np.arange(task.sizes()[-1])
         self.model = MLPClassifier(
             task.sizes()[1:-1],
-            solver=task.optimizer,
+            solver="sgd",
             alpha=0.0,
             batch_size=len(x),
             learning_rate_init=task.rate,
             momentum=MOMENTUM,
             nesterovs_momentum=False,
-            beta_1=BETAS[0],
-            beta_2=BETAS[1],
-            epsilon=EPSILON,
             shuffle=False,
             max_iter=1,
             warm_start=True,

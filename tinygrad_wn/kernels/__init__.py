@@ -3,11 +3,14 @@
 from .elementwise import erf, relu, relu_pullback
 from .jit import kernels, kernels_are_on
 from .linear import linear, linear_pullback, matmul, weight_norm_linear, weight_norm_linear_pullback
+from .loss import cross_entropy, cross_entropy_pullback
 from .norm import vector_norm, weight_norm, weight_norm_pullback
 from .update import adam_update, momentum_update, sgd_update
 
 __all__ = [
     "adam_update",
+    "cross_entropy",
+    "cross_entropy_pullback",
     "erf",
     "kernels",
     "kernels_are_on",

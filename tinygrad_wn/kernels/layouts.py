@@ -15,8 +15,8 @@ SCALARS = {"flag": types.boolean, "count": types.int64}
 class AnyLayout(dict[int, Callable[..., Any]]):
     """A kernel by the item size of its dtype: 4 for float32, 8 for float64; compiled when it is first asked for.
 
-    `arguments` says what it takes: "out 2, in 2, in 1 C, flag, count" writes to a matrix, reads a matrix, and reads a
-    contiguous vector. Numba itself refuses every other type, and arrays that must not be written.
+    `arguments` says what it takes: "out 2, in 2, in 1 C, in 1 C int64, flag, count" writes to a matrix, reads a matrix,
+    a contiguous vector, and one of integers. Numba itself refuses all other types, and arrays that must not be written.
     """
 
     def __init__(self, kernel: Any, arguments: str) -> None:
@@ -35,5 +35,5 @@ class AnyLayout(dict[int, Callable[..., Any]]):
     def _type(words: list[str], size: int) -> Any:
         if words[0] in SCALARS:
             return SCALARS[words[0]]
-        dtype = types.float32 if size == 4 else types.float64
+        dtype = getattr(types, words[3]) if len(words) > 3 else types.float32 if size == 4 else types.float64
         return types.Array(dtype, int(words[1]), words[2] if len(words) > 2 else "A", readonly=words[0] == "in")

@@ -129,7 +129,7 @@ def _column_lengths(scale: Any, length: Any, v: Any) -> Any:
     length[:] = 0.0
     for i in range(v.shape[0]):
         for j in range(v.shape[1]):
-            x = float(v[i, j])
+            x = np.float64(v[i, j])
             length[j] += x * x
     for j in range(v.shape[1]):
         if v.itemsize == 4 or 1.0 / SAFE < length[j] < SAFE:
@@ -178,7 +178,7 @@ def _pull_back_columns(dv: Any, dg: Any, ct: Any, v: Any, g: Any) -> Any:
     _column_lengths(scale, length, v)
     for i in range(v.shape[0]):
         for j in range(v.shape[1]):
-            along[j] += float(ct[i, j]) * (v[i, j] * scale[j])
+            along[j] += np.float64(ct[i, j]) * (v[i, j] * scale[j])
     factor = np.empty(v.shape[1])
     for j in range(v.shape[1]):
         if length[j] == 0.0:
