@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+import tinygrad_wn as tg
 from benchmarks import chart, cold, contests, files, kernels, memory, page, peers
 from benchmarks.command import main
 from benchmarks.contest import Contest, DisagreementError, compare, spread
@@ -77,7 +78,7 @@ def measured(tmp_path_factory):
     return code, json.loads((folder / "figures.json").read_text(encoding="utf-8")), folder / "chart.png"
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def _threads():
     """Put back the number of threads, which contenders set where they run: here."""
     before = tg.get_num_threads()
@@ -85,7 +86,6 @@ def _threads():
     tg.set_num_threads(before)
 
 
-@pytest.mark.usefixtures("_threads")
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_everyone_who_computes_the_same_gets_figures(optimizer):
     found, rows = contest(optimizer=optimizer)
