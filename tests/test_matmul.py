@@ -4,6 +4,8 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
+import textwrap
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -211,3 +213,18 @@ def test_a_zero_row_is_found_by_whichever_thread_has_it() -> None:
         ):
             with pytest.raises(ZeroNormError, match=rf"\({row}, 0\)|{row}"):
                 call(x, zero, g)
+
+
+def test_a_kernel_that_others_call_is_compiled_for_their_dtype_later() -> None:
+    """In a process of its own, with a cache of its own: large float32 alone first, then small float64."""
+    code = """
+        import tinygrad_wn as tg
+        tg.set_num_threads(1)
+        big, small = tg.ones((160, 160)), tg.ones((4, 4), dtype="float64")
+        print((big @ big).sum().item(), (small @ small).sum().item())
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        there = os.environ | {"NUMBA_CACHE_DIR": folder}
+        command = [sys.executable, "-W", "error", "-c", textwrap.dedent(code)]
+        done = subprocess.run(command, env=there, capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout.split() == [str(160.0**3), "64.0"]

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from numba import types
 
-COMPILING = threading.Lock()
+CLOSED: set[Any] = set()
+"""Kernels that take no other types than they were compiled for, so that Numba refuses what does not fit."""
+
+_lock = threading.RLock()
 SCALARS = {"flag": types.boolean, "count": types.int64}
+
+
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Let kernels be compiled for new types inside a `with` block: one may call another that is closed already."""
+    with _lock:
+        for one in CLOSED:
+            one.disable_compile(False)
+        try:
+            yield
+        finally:
+            for one in CLOSED:
+                one.disable_compile()
 
 
 class AnyLayout(dict[int, Callable[..., Any]]):
@@ -24,10 +41,9 @@ class AnyLayout(dict[int, Callable[..., Any]]):
         self.kernel, self.arguments = kernel, arguments.split(", ")
 
     def __missing__(self, size: int) -> Callable[..., Any]:
-        with COMPILING:
-            self.kernel.disable_compile(False)
+        with compiling():
             self.kernel.compile(tuple(self._type(words.split(), size) for words in self.arguments))
-            self.kernel.disable_compile()
+            CLOSED.add(self.kernel)
         self[size] = self.kernel
         return self[size]
 
