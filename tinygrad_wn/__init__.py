@@ -1,6 +1,7 @@
 """tinygrad_wn: a small reverse-mode autodiff framework to learn, verify and use weight normalization on a CPU."""
 
 from . import data, engine as engine, linalg, nn, optim
+from .compiled import jit
 from .creation import arange, full, generator, ones, randn, seed, zeros
 from .functions import concat, gelu, leaky_relu, stack, take, weight_norm
 from .graph import graph
@@ -116,6 +117,7 @@ __all__ = [
     "hvp",
     "isfinite",
     "jacobian",
+    "jit",
     "jvp",
     "kernels",
     "leaky_relu",

@@ -43,6 +43,10 @@ class GradientError(TinygradWNError, RuntimeError):
     """A gradient was asked for that does not exist, or that would be wrong."""
 
 
+class CompileError(TinygradWNError, RuntimeError):
+    """Something in a step that a compiled one cannot keep, such as a value that is read into Python."""
+
+
 class StateError(TinygradWNError, ValueError):
     """A state or a file that does not fit the model, is damaged, or is of another kind."""
 

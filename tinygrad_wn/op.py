@@ -7,7 +7,7 @@ import typing
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -56,6 +56,17 @@ def _nobody(op: Op[...], *_: Any) -> Any:
     raise DTypeError(f"{op.name}: no interpreter is there", hint="import tinygrad_wn, not one of its parts alone")
 
 
+class Live(float):
+    """A number that is found anew before each run of a compiled step, and the place it has among them."""
+
+    place: int
+
+    def __new__(cls, value: float, place: int) -> Self:
+        new = super().__new__(cls, value)
+        new.place = place
+        return new
+
+
 class Slot:
     """The interpreter slot: the eager engine fills it, others lie over it for a thread or a task."""
 
@@ -65,6 +76,27 @@ class Slot:
 
 
 slot = Slot()
+
+
+def each_step(prepare: Callable[[], tuple[float, ...]]) -> tuple[float, ...]:
+    """The numbers that `prepare` gives: now, and anew before each run where a step is being recorded."""
+    over: Any = slot.over.get()
+    return prepare() if over is None else over.each_step(prepare)
+
+
+def after_step(act: Callable[[], None]) -> None:
+    """Act: now, and after each run where a step is being recorded."""
+    over: Any = slot.over.get()
+    if over is not None:
+        over.after_step(act)
+    act()
+
+
+def depends_on(fact: Callable[[], Any]) -> None:
+    """Where a step is being recorded, say what it takes for granted: for as long as `fact` gives the same."""
+    over: Any = slot.over.get()
+    if over is not None:
+        over.depends_on(fact)
 
 
 class Op(Generic[P]):

@@ -236,7 +236,7 @@ def _alike(ct: Shape, x: Shape) -> Shape:
     return x
 
 
-@op(cases=[case("(m,n),(m,n)"), case("(),()")], shape=_alike, kernel=kernels.relu_pullback)
+@op(cases=[case("(m,n),(m,n)"), case("(),()")], shape=_alike, elementwise=True, kernel=kernels.relu_pullback)
 def relu_pullback(ct: Real, x: NonZero) -> Array:
     """ct where x > 0, else 0: the cotangent of x in relu.
 
@@ -244,7 +244,7 @@ def relu_pullback(ct: Real, x: NonZero) -> Array:
     >>> relu_pullback(tg.tensor([3.0, 3.0]), tg.tensor([1.0, -2.0]))
     Tensor([3., 0.])
     """
-    return np.where(np.greater(x, 0), ct, np.zeros((), np.result_type(ct, x)))
+    return np.where(np.greater(x, 0), ct, 0)
 
 
 @relu_pullback.vjp

@@ -282,7 +282,7 @@ def scatter_vjp(ct: Tensor, _: None, x: Tensor, *arrays: Tensor, key: Any, shape
     return (index(ct, *arrays, key=key), *(None for _ in arrays))
 
 
-@op(cases=[case("(m,n)"), case("()")], shape=same, gradient=False)
+@op(cases=[case("(m,n)"), case("()")], shape=same, gradient=False, elementwise=True)
 def stop_gradient(x: Real) -> Array:
     """The values of `x` as data: no gradient flows back, in any order.
 

@@ -1,0 +1,6 @@
+"""Compiled steps: a step is recorded, planned, written as one Python function, and run as machine code."""
+
+from . import rules
+from .jit import Compiled, jit
+
+__all__ = ["Compiled", "jit", "rules"]

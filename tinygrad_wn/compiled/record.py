@@ -1,0 +1,214 @@
+"""Writes down every op call of one real step: what is computed from what, and where it lies in memory.
+
+The recorder lies over the eager engine, which carries each call out as ever. Arrays that nobody saw before come from
+outside: parameters, data, constants. They are kept, and a compiled step reads and writes them where they lie. A result
+that looks into memory known already is a view, and no work at all.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from ..engine import eager
+from ..errors import CompileError
+from ..op import Live, Op, slot
+from ..tensor import Tensor, as_array, wrap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..domains import Array
+
+PACKAGE = str(Path(__file__).parent.parent)
+
+
+@dataclass(eq=False)
+class Memory:
+    """A block of memory: an "argument" of the step, made "outside" of it, "made" by it, or a "result"."""
+
+    kind: str
+    owner: Array
+    place: int = -1
+    """Of an argument or a result: its number. Of others: set by the plan."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Numbers in a memory: where they begin, in bytes, and how far apart they lie."""
+
+    memory: Memory
+    start: int
+    shape: tuple[int, ...]
+    steps: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def size(self) -> int:
+        """How many numbers."""
+        return int(np.prod(self.shape))
+
+    @property
+    def whole(self) -> bool:
+        """Whether the numbers lie side by side in the order of their places."""
+        expected = self.dtype.itemsize
+        for n, step in zip(self.shape[::-1], self.steps[::-1], strict=True):
+            if n != 1 and step != expected:
+                return False
+            expected *= n
+        return True
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number that is found anew in each step."""
+
+    place: int
+
+
+Operand: TypeAlias = View | Number | float | None
+
+
+@dataclass(eq=False)
+class Call:
+    """One op call: `writes` says that its results replace what lay in their memory before the step."""
+
+    op: Op[...]
+    operands: tuple[Operand, ...]
+    params: dict[str, Any]
+    results: tuple[View, ...]
+    writes: bool
+    line: str
+
+
+@dataclass
+class Record:
+    """A step: its calls in order, and what has to be asked in Python before and after each run."""
+
+    calls: list[Call] = field(default_factory=list)
+    numbers: list[float] = field(default_factory=list)
+    before: list[Callable[[], tuple[float, ...]]] = field(default_factory=list)
+    after: list[Callable[[], None]] = field(default_factory=list)
+    facts: list[tuple[Callable[[], Any], Any]] = field(default_factory=list)
+    written: list[Tensor] = field(default_factory=list)
+
+
+class Recorder:
+    """The interpreter that writes a Record."""
+
+    def __init__(self, arguments: list[Array]) -> None:
+        self.record = Record()
+        self.memories = {id(x): Memory("argument", x, i) for i, x in enumerate(arguments)}
+        self._foreign: dict[int, tuple[Any, Tensor]] = {}
+        self._leaves: dict[int, Tensor] = {}
+        self._kept: list[Any] = []
+
+    def __call__(
+        self, op: Op[...], inputs: tuple[Any, ...], params: dict[str, Any], targets: tuple[Any, ...] | None
+    ) -> Any:
+        """Carry a call out, and write it down."""
+        inputs = tuple([self._adopted(x) if isinstance(x, np.ndarray | np.generic) else x for x in inputs])
+        operands = tuple(map(self._operand, inputs))
+        found = eager(op, tuple([float(x) if type(x) is Live else x for x in inputs]), params, targets)
+        outputs = targets if targets is not None else found if op.several else (found,)
+        known = [id(self._owner(t._data)) in self.memories for t in outputs]
+        results = tuple([self.view(t._data, "outside" if targets else "made") for t in outputs])
+        if targets is not None:
+            self.record.written += targets
+        if targets is not None or not all(known):
+            call = Call(op, operands, params, results, targets is not None, line())
+            self.record.calls.append(call)
+        return found
+
+    def view(self, array: Array, kind: str = "outside") -> View:
+        """Where an array lies; memory that is not known yet is of this kind."""
+        owner = self._owner(array)
+        memory = self.memories.get(id(owner))
+        if memory is None:
+            memory = self.memories[id(owner)] = Memory(kind, owner)
+        self._kept.append(array)
+        return View(memory, _address(array) - _address(owner), array.shape, array.strides, array.dtype)
+
+    def _owner(self, array: Array) -> Array:
+        """The array whose memory this one looks into."""
+        while id(array) not in self.memories and isinstance(array.base, np.ndarray):
+            array = array.base
+        return array
+
+    def _operand(self, x: Any) -> Operand:
+        if isinstance(x, Tensor):
+            if x._node is None:
+                self._leaves[id(x)] = x
+            return self.view(x._data)
+        if type(x) is Live:
+            return Number(x.place)
+        if x is None or isinstance(x, float | int):
+            return x
+        return self.view(as_array(x))
+
+    def _adopted(self, x: Any) -> Tensor:
+        """An array of the caller as a tensor over the same memory."""
+        if id(x) not in self._foreign:
+            self._foreign[id(x)] = (x, wrap(as_array(x)))
+        return self._foreign[id(x)][1]
+
+    def made(self, tensor: Tensor) -> bool:
+        """Whether the step computed this tensor, or got it as an argument."""
+        memory = self.memories.get(id(self._owner(tensor._data)))
+        return memory is not None and memory.kind != "outside"
+
+    def reads(self, tensor: Tensor, what: str) -> None:
+        """Refuse to take values into Python, where they would be those of the recorded step for ever."""
+        raise CompileError(
+            f"tg.jit: {what} takes a value out of the step, and would give the same in every later call",
+            {"tensor": f"{tensor.dtype} {list(tensor.shape)}", "line": line()},
+            hint="return the tensor and read it outside; tg.where chooses between tensors",
+        )
+
+    def each_step(self, prepare: Callable[[], tuple[float, ...]]) -> tuple[float, ...]:
+        """Numbers that `prepare` gives anew before each run."""
+        first = len(self.record.numbers)
+        values = prepare()
+        self.record.before.append(prepare)
+        self.record.numbers += values
+        return tuple(Live(value, first + i) for i, value in enumerate(values))
+
+    def after_step(self, act: Callable[[], None]) -> None:
+        """Act after each run that did not fail."""
+        self.record.after.append(act)
+
+    def depends_on(self, fact: Callable[[], Any]) -> None:
+        """A compiled step is one for as long as `fact` gives the same."""
+        self.record.facts.append((fact, fact()))
+
+    def forget_gradients(self) -> None:
+        """Take away the gradients that the recorded step left: compiled steps leave none."""
+        for leaf in self._leaves.values():
+            if leaf.grad is not None and self.made(leaf.grad):
+                leaf.grad = None
+
+
+def _address(array: Array) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+def line() -> str:
+    """The line of the user's code that runs."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def recorded(function: Callable[[], Any], arguments: list[Array]) -> tuple[Any, Recorder]:
+    """What a function gives, and the recorder that watched it. Raises CompileError inside another recording."""
+    recorder = Recorder(arguments)
+    token = slot.over.set(recorder)
+    try:
+        return function(), recorder
+    finally:
+        slot.over.reset(token)

@@ -1,0 +1,181 @@
+"""How calls of ops with kernels are written: the kernels' inner functions, which take arrays in any layout."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .record import Call, Operand, View
+from .writer import Writer, rule, type_of
+
+
+def matrix(x: Any) -> View | None:
+    """A view with all axes but the last as one, where memory allows it."""
+    if not isinstance(x, View) or x.dtype.char not in "fd" or not x.shape:
+        return None
+    if len(x.shape) == 2:
+        return x
+    rows = math.prod(x.shape[:-1])
+    if len(x.shape) == 1:
+        return View(x.memory, x.start, (1, *x.shape), (x.shape[0] * x.steps[0], *x.steps), x.dtype)
+    if not x.whole:
+        return None
+    return View(x.memory, x.start, (rows, x.shape[-1]), (x.shape[-1] * x.dtype.itemsize, x.dtype.itemsize), x.dtype)
+
+
+def turned(x: View) -> View:
+    """The transpose of a matrix."""
+    return View(x.memory, x.start, x.shape[::-1], x.steps[::-1], x.dtype)
+
+
+def vector(x: View) -> View | None:
+    """All numbers of a view in one row, where they lie side by side."""
+    return View(x.memory, x.start, (x.size,), (x.dtype.itemsize,), x.dtype) if x.whole else None
+
+
+def alike(*operands: Operand) -> bool:
+    """Whether all are arrays of one float dtype; what is None does not count."""
+    views = [x for x in operands if x is not None]
+    return all(isinstance(x, View) for x in views) and len({x.dtype for x in views if isinstance(x, View)}) == 1
+
+
+def side_by_side(x: View | None) -> bool:
+    """Whether the rows of a matrix are contiguous."""
+    return x is not None and (x.steps[1] == x.dtype.itemsize or x.shape[1] == 1)
+
+
+def nothing(to: Writer, dtype: np.dtype[Any], how: str = "reads_c") -> str:
+    """An array without numbers: vectors for *_c, else matrices of two rows."""
+    return f"{to.use('memory', how)}({type_of(dtype)}, 0, {'(0,), (8,)' if how.endswith('_c') else '(2, 0), (8, 8)'})"
+
+
+@rule("linear")
+def linear(to: Writer, call: Call) -> bool:
+    """y ← x·weightᵀ + bias."""
+    x, weight, bias = call.operands
+    a, b, c = matrix(x), matrix(weight), matrix(call.results[0])
+    row = vector(bias) if isinstance(bias, View) else None
+    if not alike(x, weight, bias) or a is None or b is None or c is None or (bias is not None and row is None):
+        return False
+    _product(to, c, a, turned(b), "" if row is None else to.view(row, "reads_c"))
+    return True
+
+
+@rule("matmul")
+def matmul(to: Writer, call: Call) -> bool:
+    """c ← a·b for matrices."""
+    a, b = call.operands
+    c = call.results[0]
+    if not alike(a, b) or not (isinstance(a, View) and isinstance(b, View)) or len(a.shape) != 2 or len(b.shape) != 2:
+        return False
+    _product(to, c, a, b)
+    return True
+
+
+def _product(to: Writer, c: View, a: View, b: View, bias: str = "", scales: str = "", scaling: int = 0) -> None:
+    arguments = [to.view(c, "writes"), to.view(a, "reads"), to.view(b, "reads")]
+    arguments += [bias or nothing(to, c.dtype), scales or nothing(to, c.dtype, "reads"), str(scaling)]
+    to.add(f"{to.use('matmul', 'multiply')}({', '.join(arguments)})")
+
+
+@rule("weight_norm_linear")
+def weight_norm_linear(to: Writer, call: Call) -> bool:
+    """y ← x·wᵀ + bias without w."""
+    x, v, g, bias = call.operands
+    a, b, c, each = matrix(x), matrix(v), matrix(call.results[0]), matrix(g)
+    row = vector(bias) if isinstance(bias, View) else None
+    if not alike(x, v, g, bias) or a is None or c is None or each is None or b is None or not side_by_side(b):
+        return False
+    if bias is not None and row is None:
+        return False
+    arguments = [to.view(c, "writes"), *(to.view(one, "reads") for one in (a, b, each))]
+    arguments.append(nothing(to, c.dtype) if row is None else to.view(row, "reads_c"))
+    to.fails(call, f"{to.use('linear', '_normalized_layer')}({', '.join(arguments)})")
+    return True
+
+
+@rule("linear_pullback", "weight_norm_linear_pullback")
+def linear_pullback(to: Writer, call: Call) -> bool:
+    """The cotangents that are wanted."""
+    normalized = call.op.name != "linear_pullback"
+    ct, x, v = (matrix(one) for one in call.operands[:3])
+    wanted = call.params["wanted"]
+    given = iter(call.results)
+    results = [next(given) if one else None for one in wanted]
+    into = [None if one is None else vector(one) if one.shape == v_shape(v)[:1] else matrix(one) for one in results]
+    if not alike(*call.operands) or ct is None or x is None or v is None or not side_by_side(v):
+        return False
+    if normalized and wanted[1:3] != (True, True) and any(wanted[1:3]):
+        return False
+    if any(one is None for one, asked in zip(into, wanted, strict=True) if asked):
+        return False
+    arguments = []
+    for one in into[:-1]:
+        arguments.append(nothing(to, ct.dtype, "writes") if one is None else to.view(one, "writes"))
+    arguments.append(nothing(to, ct.dtype, "writes_c") if into[-1] is None else to.view(into[-1], "writes_c"))
+    if normalized:
+        arguments += [to.view(one, "reads") for one in (ct, x, v, call.operands[3]) if isinstance(one, View)]
+        arguments.append(nothing(to, ct.dtype))
+        to.fails(call, f"{to.use('linear', '_normalized_back')}({', '.join(arguments)})")
+    else:
+        arguments += [to.view(one, "reads") for one in (ct, x, v)]
+        arguments += [nothing(to, ct.dtype), nothing(to, ct.dtype, "reads")]
+        to.add(f"{to.use('linear', '_layer_back')}({', '.join(arguments)})")
+    return True
+
+
+def v_shape(v: View | None) -> tuple[int, ...]:
+    """The shape of a view that may not be there."""
+    return () if v is None else v.shape
+
+
+@rule("cross_entropy", "cross_entropy_pullback")
+def cross_entropy(to: Writer, call: Call) -> bool:
+    """The loss, or the cotangent of the logits."""
+    *ct, logits, target, weight = call.operands
+    x = matrix(logits)
+    if x is None or not x.whole or not isinstance(target, View) or target.dtype != np.int64 or not target.whole:
+        return False
+    if not alike(*ct, logits, weight, call.results[0]) or (isinstance(weight, View) and not weight.whole):
+        return False
+    share = [vector(one) for one in ct if isinstance(one, View)]
+    classes, into = vector(target), vector(call.results[0])
+    if None in share or classes is None or into is None:
+        return False
+    arguments = [to.view(into, "writes_c"), *(to.view(one, "reads_c") for one in share if one is not None)]
+    arguments += [to.view(x, "reads_c"), to.view(classes, "reads_c")]
+    arguments.append(to.view(weight, "reads_c") if isinstance(weight, View) else nothing(to, x.dtype))
+    reduction = call.params["reduction"]
+    flags = [str(reduction == "mean")] if ct else [str(reduction == "none"), str(reduction == "mean")]
+    name = "_pull_back" if ct else "_cross_entropy"
+    to.fails(call, f"{to.use('loss', name)}({', '.join(arguments + flags)})")
+    return True
+
+
+@rule("sgd_update", "momentum_update", "adam_update")
+def update(to: Writer, call: Call) -> bool:
+    """New parameters and states in the place of the old ones, parameter by parameter."""
+    scalars = 2 if call.op.name == "adam_update" else 1
+    each = {"sgd_update": 1, "momentum_update": 2, "adam_update": 3}[call.op.name]
+    arrays = call.operands[scalars:]
+    if not call.writes or not alike(*arrays, *call.results) or not all(x.whole for x in call.results):
+        return False
+    rows = [arrays[i : i + each + 1] for i in range(0, len(arrays), each + 1)]
+    if any(not isinstance(x, View) or not x.whole for x in arrays):
+        return False
+    if [x for row in rows for x in row[:-1]] != list(call.results) or any(
+        isinstance(x, View) for x in call.operands[:scalars]
+    ):
+        return False
+    names = {"sgd_update": ("weight_decay",), "momentum_update": ("momentum", "nesterov", "weight_decay")}
+    options = names.get(call.op.name, ("beta1", "beta2", "eps", "weight_decay", "decoupled"))
+    numbers = [f"float({to.number(x)})" for x in call.operands[:scalars]] + [repr(call.params[n]) for n in options]
+    name = to.use("rules", {"sgd_update": "descend", "momentum_update": "roll", "adam_update": "adapt"}[call.op.name])
+    for row in rows:
+        views = [vector(x) for x in row if isinstance(x, View)]
+        made = [to.view(x, "writes_c") for x in views[:-1] if x is not None]
+        made += [to.view(x, "reads_c") for x in views[-1:] if x is not None]
+        to.add(f"{name}({', '.join([*made, *numbers])})")
+    return True

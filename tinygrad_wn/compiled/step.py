@@ -1,0 +1,147 @@
+"""A compiled step: machine code, the memory it works in, and what is asked in Python before and after each run."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import CompileError
+from ..kernels.address import address_of
+from ..kernels.emitted import load
+from ..op import OPS
+from ..tensor import Tensor, overwritten, wrap
+from .plan import BORDER, Plan, plan
+from .record import Call, Memory, Number, Recorder, View
+from .trees import together
+from .writer import Text, Writer
+
+if TYPE_CHECKING:
+    from ..domains import Array
+
+
+class Step:
+    """What was recorded of one signature, as machine code."""
+
+    def __init__(self, recorder: Recorder, arguments: list[Array], structure: Any, leaves: list[Any]) -> None:
+        self.record, self.structure = recorder.record, structure
+        self.models = [np.empty_like(x) for x in arguments]
+        self.count, self.results = len(arguments), 0
+        self.leaves = [self._output(recorder, x) for x in leaves]
+        self.outputs = [x for x in self.leaves if isinstance(x, View)]
+        self.shapes = [(x.shape, x.dtype) for x in self.outputs]
+        self.plan: Plan = plan(recorder.record.calls, self.outputs)
+        self.text: Text = Writer(self.plan, self.count).write()
+        names = [part.name for part in self.text.parts if part.name]
+        entries = iter(load(self.text.module, names))
+        self.parts: list[Any] = [next(entries) if part.name else part.call for part in self.text.parts]
+        self.room = np.zeros(self.plan.bytes + BORDER, np.uint8)
+        self.start = (address_of(self.room) + BORDER - 1) // BORDER * BORDER
+        self.now = np.array(self.record.numbers or [0.0])
+        held = [address_of(memory.owner) for memory in self.text.held]
+        self.table = np.array([self.start, address_of(self.now), *map(id, self.models), *held], np.int64)
+        self.at = address_of(self.table)
+        self.only = self.parts[0] if len(self.parts) == 1 else self._all_parts
+        self.busy = threading.Lock()
+        self.writes = list({id(t._writes): t._writes for t in self.record.written}.values())
+        self.written = self.record.written[:1]
+
+    def _output(self, recorder: Recorder, x: Any) -> Any:
+        """Where a result that is computed anew in each run will lie; what comes from outside stays as it is."""
+        if not isinstance(x, Tensor) or not recorder.made(x):
+            return x
+        found, place = recorder.view(x._data), self.count + self.results
+        self.results += 1
+        if (
+            found.memory.kind == "made"
+            and found.whole
+            and found.memory.owner.nbytes == found.size * found.dtype.itemsize
+        ):
+            found.memory.kind, found.memory.place = "result", place
+            return found
+        copy = View(Memory("result", x._data, place), 0, found.shape, _contiguous(found), found.dtype)
+        recorder.record.calls.append(Call(OPS["stop_gradient"], (found,), {}, (copy,), False, ""))
+        return copy
+
+    def current(self) -> bool:
+        """Whether what the step depends on is as it was recorded."""
+        return all(fact() == value for fact, value in self.record.facts)
+
+    def run(self, arrays: tuple[Array, ...]) -> Any:
+        """Run on arrays of the recorded signature; None where one does not fit after all."""
+        given = (*arrays, *[np.empty(shape, dtype) for shape, dtype in self.shapes])
+        with self.busy:
+            place = 0
+            for prepare in self.record.before:
+                for number in prepare():
+                    self.now[place] = number
+                    place += 1
+            self.given = given
+            status = self.only(id(given), self.at, 1)
+            if status < 0:
+                return None
+            if status:
+                self._fail(status)
+            if self.writes:
+                overwritten(self.written[0])
+                serial = self.written[0]._writes[0]
+                for one in self.writes:
+                    one[0] = serial
+            for act in self.record.after:
+                act()
+        made = iter(given[self.count :])
+        return together(self.structure, iter([wrap(next(made)) if isinstance(x, View) else x for x in self.leaves]))
+
+    def _all_parts(self, given: int, at: int, threads: int) -> int:
+        """Run functions and calls of NumPy in turns."""
+        for part in self.parts:
+            if isinstance(part, Call):
+                self._by_definition(part)
+            elif status := part(given, at, threads):
+                return status
+        return 0
+
+    def _array(self, x: Any) -> Any:
+        """An operand of a call, as it is now."""
+        if isinstance(x, Number):
+            return float(self.now[x.place])
+        if not isinstance(x, View):
+            return x
+        kind, place = x.memory.kind, x.memory.place
+        base = (
+            self.start + place
+            if kind == "made"
+            else address_of(x.memory.owner if kind == "outside" else self.given[place])
+        )
+        return np.asarray(_Lying(base + x.start, x.shape, x.steps, x.dtype))
+
+    def _by_definition(self, call: Call) -> None:
+        found = call.op.compute([self._array(x) for x in call.operands], call.params)
+        for value, view in zip(found if call.op.several else (found,), call.results, strict=True):
+            np.copyto(self._array(view), value)
+
+    def _fail(self, status: int) -> None:
+        """Raise what the call that failed raises on its operands."""
+        call = self.text.failing[status - 1]
+        call.op.compute([self._array(x) for x in call.operands], call.params)
+        raise CompileError(
+            f"{call.op.name} failed in a compiled step", {"line": call.line}, hint="compare it with eager"
+        )
+
+
+class _Lying:
+    """Memory that NumPy can look at."""
+
+    def __init__(self, address: int, shape: tuple[int, ...], steps: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.__array_interface__ = {
+            "data": (address, False),
+            "shape": shape,
+            "strides": steps,
+            "typestr": dtype.str,
+            "version": 3,
+        }
+
+
+def _contiguous(x: View) -> tuple[int, ...]:
+    return np.empty(x.shape, x.dtype).strides

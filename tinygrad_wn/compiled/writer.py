@@ -1,0 +1,264 @@
+"""Writes a plan as the text of one Python function that Numba compiles; what it has no words for stays with NumPy."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..op import OPS
+from .plan import MOVES, Plan, Stage
+from .record import Call, Memory, Number, Operand, View
+
+RULES: dict[str, Callable[[Writer, Call], bool]] = {}
+"""How a call of an op is written, by its name; a rule says False where it has no words for a call."""
+
+TYPES = {"f": "float32", "d": "float64", "?": "bool_"}
+
+
+def rule(*names: str) -> Callable[[Callable[[Writer, Call], bool]], Callable[[Writer, Call], bool]]:
+    """Declare how calls of these ops are written."""
+
+    def declare(write: Callable[[Writer, Call], bool]) -> Callable[[Writer, Call], bool]:
+        RULES.update(dict.fromkeys(names, write))
+        return write
+
+    return declare
+
+
+def type_of(dtype: np.dtype[Any]) -> str:
+    """The name of a dtype in emitted text."""
+    return TYPES.get(dtype.char, dtype.name)
+
+
+@dataclass
+class Part:
+    """A function of the emitted module, or a call that is carried out by its NumPy definition."""
+
+    name: str = ""
+    call: Call | None = None
+
+
+@dataclass
+class Text:
+    """What was written: the module, its parts in order, and the arrays that its table holds addresses of."""
+
+    module: str
+    parts: list[Part]
+    held: list[Memory]
+    failing: list[Call] = field(default_factory=list)
+
+
+class Writer:
+    """Lines of the function that is being written, and the names of what they use."""
+
+    def __init__(self, stages: Plan, arguments: int) -> None:
+        self.plan = stages
+        self.arguments = arguments
+        self.lines: list[str] = []
+        self.parts: list[Part] = []
+        self.functions: list[str] = []
+        self.names: dict[tuple[str, View], str] = {}
+        self.imports: dict[str, set[str]] = {}
+        self.scalars: set[str] = set()
+        self.held: list[Memory] = []
+        self.failing: list[Call] = []
+        self.depth = 1
+
+    def use(self, module: str, name: str) -> str:
+        """Import a name of a module of kernels."""
+        self.imports.setdefault(module, set()).add(name)
+        return name
+
+    def add(self, line: str) -> None:
+        """Write a line at the present depth."""
+        self.lines.append("    " * self.depth + line)
+
+    def fails(self, call: Call, expression: str) -> None:
+        """Write a kernel call that gives a status, and leave the step where that is not 0."""
+        self.failing.append(call)
+        self.add(f"if {expression}:")
+        self.add(f"    return {len(self.failing)}")
+
+    def address(self, x: View) -> str:
+        """An expression for where a view begins."""
+        memory, start = x.memory, x.start
+        if memory.kind in ("argument", "result"):
+            self.use("memory", "numbers_of")
+            base = f"numbers_of(given, {memory.place})"
+        elif memory.kind == "made":
+            base, start = "at[0]", start + memory.place
+        else:
+            if memory not in self.held:
+                self.held.append(memory)
+            base = f"at[{2 + self.arguments + self.held.index(memory)}]"
+        return f"{base} + {start}" if start else base
+
+    def view(self, x: View, how: str) -> str:
+        """The name of an array over a view, made by `how`: reads, writes, reads_c or writes_c."""
+        if (how, x) not in self.names:
+            name = f"{how[0]}{len(self.names)}"
+            self.use("memory", how)
+            self.add(f"{name} = {how}({type_of(x.dtype)}, {self.address(x)}, {_tuple(x.shape)}, {_tuple(x.steps)})")
+            self.names[how, x] = name
+        return self.names[how, x]
+
+    def number(self, x: Operand) -> str:
+        """A Python number, or one that is found anew in each step."""
+        return f"now[{x.place}]" if isinstance(x, Number) else repr(x)
+
+    def write(self) -> Text:
+        """Write all stages."""
+        self._begin()
+        self._check_arguments()
+        for i, stage in enumerate(self.plan.stages):
+            call = stage.calls[0]
+            self.add(f"# {i}: {' '.join(one.op.name for one in stage.calls)} {list(call.results[0].shape)}")
+            if stage.fused:
+                Loop(self, stage).write()
+            elif not (call.op.name in RULES and RULES[call.op.name](self, call)):
+                self._leave(call)
+        self._end()
+        return Text(self._module(), self.parts, self.held, self.failing)
+
+    def _begin(self) -> None:
+        self.lines, self.names = [], {}
+        self.use("memory", "reads_c")
+        self.add("at = reads_c(int64, table, (1 << 32,), (8,))")
+        self.add("now = reads_c(float64, at[1], (1 << 32,), (8,))")
+
+    def _check_arguments(self) -> None:
+        for i in range(self.arguments):
+            self.add(f"if not {self.use('memory', 'fits')}(given, {i}, at[{2 + i}]):")
+            self.add("    return -1")
+
+    def _end(self) -> None:
+        self.add("return 0")
+        name = f"part_{len(self.functions)}"
+        head = f"def {name}(given, table, threads):"
+        self.functions.append("\n".join([head, *self.lines]))
+        self.parts.append(Part(name=name))
+
+    def _leave(self, call: Call) -> None:
+        """Leave the function for a call of NumPy, and begin another function after it."""
+        if self.lines[-1].lstrip().startswith("#"):
+            self.lines.pop()
+        self._end()
+        self.parts.append(Part(call=call))
+        self._begin()
+
+    def _module(self) -> str:
+        known = "\n".join(
+            f"from tinygrad_wn.kernels.{module} import {', '.join(sorted(names))}"
+            for module, names in sorted(self.imports.items())
+        )
+        texts = {name: inspect.getsource(OPS[name].__wrapped__) for name in sorted(self.scalars)}
+        scalars = "".join(
+            f'{name} = scalar(OPS["{name}"].__wrapped__)  # {_hash(text)}\n' for name, text in texts.items()
+        )
+        more = "from tinygrad_wn.kernels.scalars import scalar\nfrom tinygrad_wn.op import OPS\n" if scalars else ""
+        head = f"from numpy import {', '.join(sorted({'float32', 'float64', 'int64', 'int32', 'bool_'}))}\n\n{known}\n{more}"
+        return "\n\n".join([f"{head}\n{scalars}".rstrip() + "\n", *self.functions]) + "\n"
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _tuple(sizes: tuple[int, ...]) -> str:
+    return f"({', '.join(map(str, sizes))}{',' if len(sizes) == 1 else ''})"
+
+
+class Loop:
+    """Writes elementwise calls as one loop."""
+
+    def __init__(self, writer: Writer, stage: Stage) -> None:
+        self.to, self.stage = writer, stage
+        self.shape = stage.calls[0].results[0].shape
+        views = [*stage.reads(), *stage.writes()]
+        self.flat = all(x.whole and x.shape == self.shape for x in views if x.size != 1 or x.shape == self.shape)
+        self.values: dict[View, str] = {}
+
+    def write(self) -> None:
+        """Write the loop: numbers that are one for all places first, then the places."""
+        to, start = self.to, self.to.depth
+        written = {call.results[0] for call in self.stage.calls}
+        for x in self.stage.reads():
+            if x.size == 1 and x not in self.values and x not in written:
+                self.values[x] = f"one_{len(to.lines)}"
+                to.add(f"{self.values[x]} = {to.view(x, 'reads')}[{', '.join('0' for _ in x.shape) or '()'}]")
+        outputs = set(self.stage.writes())
+        for x in self.stage.reads():
+            if x not in self.values and x not in written:
+                to.view(self._flattened(x), "reads_c" if self.flat else "reads")
+        for x in outputs:
+            to.view(self._flattened(x), "writes_c" if self.flat else "writes")
+        sizes = (self._count(),) if self.flat else self.shape
+        for axis, size in enumerate(sizes):
+            to.add(f"for i{axis} in range({size}):")
+            to.depth += 1
+        for k, call in enumerate(self.stage.calls):
+            own = call.results[0]
+            to.add(f"t{k} = {self._expression(call)}")
+            self.values[own] = f"t{k}"
+            if own in outputs:
+                to.add(
+                    f"{to.view(self._flattened(own), 'writes_c' if self.flat else 'writes')}[{self._place(own)}] = t{k}"
+                )
+        to.depth = start
+
+    def _count(self) -> int:
+        return int(np.prod(self.shape))
+
+    def _flattened(self, x: View) -> View:
+        return View(x.memory, x.start, (x.size,), (x.dtype.itemsize,), x.dtype) if self.flat else x
+
+    def _place(self, x: View) -> str:
+        if self.flat:
+            return "i0"
+        shift = len(self.shape) - len(x.shape)
+        places = ["0" if n == 1 else f"i{axis + shift}" for axis, n in enumerate(x.shape)]
+        return ", ".join(places) or "()"
+
+    def _expression(self, call: Call) -> str:
+        """The call for one place: numbers in the dtype in which NumPy would compute."""
+        result = call.results[0].dtype
+        if call.op.name in MOVES:
+            return f"{type_of(result)}({self._value(call.operands[0])})"
+        kinds = [call.op.domains[name].kind for name in call.op.input_names]
+        common = _common(call, kinds, result)
+        self.to.scalars.add(call.op.name)
+        arguments = []
+        for x, kind in zip(call.operands, kinds, strict=True):
+            if x is None:
+                arguments.append("None")
+            elif kind in ("integer", "boolean"):
+                arguments.append(self._value(x))
+            else:
+                known = isinstance(x, View) and x.dtype == common
+                arguments.append(self._value(x) if known else f"{type_of(common)}({self._value(x)})")
+        return f"{type_of(result)}({call.op.name}({', '.join(arguments)}))"
+
+    def _value(self, x: Operand) -> str:
+        if not isinstance(x, View):
+            return self.to.number(x)
+        if x in self.values:
+            return self.values[x]
+        name = self.to.view(self._flattened(x), "reads_c" if self.flat else "reads")
+        return f"{name}[{self._place(x)}]"
+
+
+def _common(call: Call, kinds: list[str], result: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype in which NumPy computes a call: Python numbers are weak, and functions of integers give floats."""
+    given: list[Any] = []
+    for x, kind in zip(call.operands, kinds, strict=True):
+        if x is not None and kind not in ("integer", "boolean"):
+            given.append(x.dtype if isinstance(x, View) else 0.0 if isinstance(x, Number) else x)
+    common = np.result_type(*given) if given else result
+    if result.kind == "f" and common.kind != "f":
+        return result
+    return common

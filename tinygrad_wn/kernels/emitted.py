@@ -1,0 +1,88 @@
+"""Emitted steps: text becomes a module on disk, and its functions machine code that is kept beside it.
+
+A module is written once, under a name that is a hash of its text and of all kernels, and put into place by renaming, so
+that processes may share the folder. `TINYGRAD_WN_CACHE` names it. Where it cannot be written, a folder for this process
+alone takes its place.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from numba import types
+
+from .cache import STAMP
+from .jit import kernel
+from .layouts import compiling
+
+
+def cache_folder() -> Path:
+    """Where emitted steps are kept: `TINYGRAD_WN_CACHE`, else a folder among the user's caches."""
+    named = os.environ.get("TINYGRAD_WN_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(named) if named else Path(base) / "tinygrad_wn"
+
+
+def clear_cache() -> int:
+    """Remove all emitted steps from disk, and say how many there were."""
+    modules = list(cache_folder().glob("step_*.py"))
+    for path in [*modules, *(cache_folder() / "__pycache__").glob("step_*")]:
+        path.unlink(missing_ok=True)
+    return len(modules)
+
+
+def load(text: str, names: list[str]) -> list[Callable[[int, int, int], int]]:
+    """Machine code of the functions of an emitted module, each from three integers to a status."""
+    name = "step_" + hashlib.sha256((STAMP + text).encode()).hexdigest()[:24]
+    with compiling():
+        module = sys.modules.get(name) or _imported(name, text)
+        return [_entry(getattr(module, one)) for one in names]
+
+
+def _imported(name: str, text: str) -> Any:
+    try:
+        path = _written(cache_folder(), name, text)
+    except OSError:
+        aside = tempfile.mkdtemp(prefix="tinygrad_wn_")
+        atexit.register(shutil.rmtree, aside, ignore_errors=True)
+        path = _written(Path(aside), name, text)
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _written(folder: Path, name: str, text: str) -> Path:
+    path = folder / f"{name}.py"
+    try:
+        if path.read_text(encoding="utf-8") == text:
+            return path
+    except (OSError, UnicodeDecodeError):
+        folder.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.tmp")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
+    return path
+
+
+def _entry(function: Any) -> Callable[[int, int, int], int]:
+    compiled: Any = kernel(function)
+    compiled.compile((types.int64,) * 3)
+    return compiled.overloads[(types.int64,) * 3].entry_point

@@ -1,0 +1,64 @@
+"""Arrays over addresses, for emitted steps: shapes and steps are constants, so that nothing is unpacked at run time.
+
+`reads` and `writes` make arrays in any layout, as kernels take them; `reads_c` and `writes_c` make contiguous ones. An
+array object of the caller is looked at where it lies: `fits` compares it with a model, `numbers_of` gives its address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.np import arrayobj
+
+from .address import pointer_at
+from .bundle import DATA, DTYPE, FLAGS, ITEMS, NDIM, READABLE, SHAPE, TYPE
+from .jit import kernel
+from .vector import piece
+
+
+def _viewer(layout: str, readonly: bool) -> Any:
+    def view(_typing: Any, dtype: Any, address: Any, shape: Any, steps: Any) -> Any:
+        kind = types.Array(dtype.dtype, len(shape), layout, readonly=readonly)
+
+        def build(context: Any, at: Any, signature: Any, arguments: Any) -> Any:
+            _, address, shape, steps = arguments
+            array = arrayobj.make_array(kind)(context, at)
+            whole: Callable[..., Any] = arrayobj.populate_array
+            size = context.get_constant(types.intp, kind.dtype.bitwidth // 8)
+            data = at.inttoptr(address, context.get_data_type(kind.dtype).as_pointer())
+            whole(array, data=data, shape=shape, strides=steps, itemsize=size, meminfo=None)
+            return array._getvalue()
+
+        return kind(dtype, types.int64, shape, steps), build
+
+    return piece(view)
+
+
+reads, writes = _viewer("A", readonly=True), _viewer("A", readonly=False)
+reads_c, writes_c = _viewer("C", readonly=True), _viewer("C", readonly=False)
+
+
+@kernel
+def fits(given: Any, place: Any, model: Any) -> Any:
+    """Whether the item of a tuple is an array of the type, shape and dtype of a model, contiguous and aligned."""
+    one = pointer_at(np.int64, given)[ITEMS + place]
+    words, model_words = pointer_at(np.int64, one), pointer_at(np.int64, model)
+    if words[TYPE] != model_words[TYPE] or words[DTYPE] != model_words[DTYPE]:
+        return False
+    halves, model_halves = pointer_at(np.int32, one), pointer_at(np.int32, model)
+    if halves[FLAGS] & READABLE != READABLE or halves[NDIM] != model_halves[NDIM]:
+        return False
+    shape, wanted = pointer_at(np.int64, words[SHAPE]), pointer_at(np.int64, model_words[SHAPE])
+    different = 0
+    for i in range(halves[NDIM]):
+        different |= shape[i] ^ wanted[i]
+    return different == 0
+
+
+@kernel
+def numbers_of(given: Any, place: Any) -> Any:
+    """Where the numbers of the array begin that is this item of a tuple."""
+    return pointer_at(np.int64, pointer_at(np.int64, given)[ITEMS + place])[DATA]
