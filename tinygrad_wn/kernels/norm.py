@@ -19,86 +19,159 @@ from ..shapes import axes_of, other_axes
 from .jit import kernel, parallel_kernel, prange
 from .layouts import AnyLayout
 from .threads import parts
-from .vector import row_across, row_dot, row_scaled, row_squares, row_sums
+from .vector import bits_of, float_of, row_across, row_across_split, row_dot, row_scaled, row_squares, row_sums
+
+DIGITS, EXPONENTS, BIAS = 52, 0x7FF, 1023
+"""How float64 has its exponent in its bits."""
 
 SAFE = 2.0**900
 """Sums of squares between 1/SAFE and SAFE have lost nothing, neither at the top nor at the bottom of the range."""
 
-LEAST = -1022
-"""2 to a lower power is no normal number of float64."""
+MODERATE = 2.0**30
+"""Products of a few such numbers are far from the ends of the range of float32."""
 
 WORTH_THREADS = 1 << 18
 """Numbers from which a second thread pays: 1.8 times as fast at (1024, 1024)."""
 
 
+BLOCK = 1 << 15
+"""Numbers of v that are measured before they are used: few enough to be near still, and rows of one vector at least."""
+
+ROWS = 64
+"""Rows of a block at most."""
+
+
 @kernel
 def power_for(top: Any) -> Any:
-    """2⁻ᵉ with top·2⁻ᵉ in [½, 1); 1 for a top that is 0 or not finite."""
-    return math.ldexp(1.0, -max(math.frexp(top)[1], LEAST)) if 0.0 < top < math.inf else 1.0
+    """2⁻ᵉ with top·2⁻ᵉ in [½, 1), if that is a normal number; else the nearest one. For 0 and infinity it is any."""
+    exponent = bits_of(top) >> DIGITS & EXPONENTS
+    return float_of(2 * BIAS - 1 - min(exponent, 2 * BIAS - 2) << DIGITS)
 
 
 @kernel
-def row_length(v: Any, i: Any) -> Any:
-    """The scale, and the length of the scaled row i of v, whose numbers lie side by side."""
-    start, count = v.ctypes.data + i * v.strides[0], v.shape[1]
-    squares = row_squares(v, start, count, 1.0)
-    if v.itemsize == 4 or 1.0 / SAFE < squares < SAFE:
-        length = math.sqrt(squares)
-        scale = power_for(length)
-        return scale, length * scale
+def _largest(v: Any, i: Any) -> Any:
     top = 0.0
-    for j in range(count):
+    for j in range(v.shape[1]):
         if not abs(v[i, j]) <= top:  # true for NaN as well
             top = abs(v[i, j])
             if math.isnan(top):
                 break
-    scale = power_for(top)
-    return scale, math.sqrt(row_squares(v, start, count, scale))
+    return top
+
+
+@kernel
+def _finish(scale: Any, length: Any, count: Any) -> Any:
+    """From sums of squares to lengths near 1, and what they were scaled by; whether one is 0."""
+    zeros = 0
+    for i in range(count):
+        root = math.sqrt(length[i])
+        power = power_for(root)
+        length[i], scale[i] = root * power, scale[i] * power
+        zeros |= root == 0.0
+    return zeros != 0
+
+
+@kernel
+def measure(scale: Any, length: Any, v: Any) -> Any:
+    """The scale of each row of v, and the length of the scaled row; whether there is a row of zeros."""
+    for i in range(v.shape[0]):
+        start, count = v.ctypes.data + i * v.strides[0], v.shape[1]
+        scale[i], length[i] = 1.0, row_squares(v, start, count, 1.0)
+        if v.itemsize == 8 and not 1.0 / SAFE < length[i] < SAFE:
+            scale[i] = power_for(_largest(v, i))
+            length[i] = row_squares(v, start, count, scale[i])
+    return _finish(scale, length, v.shape[0])
+
+
+@kernel
+def measure_along(scale: Any, length: Any, along: Any, ct: Any, v: Any) -> Any:
+    """The same, and the dot product of each scaled row with a row of ct."""
+    if v.itemsize == 8:
+        zeros = measure(scale, length, v)
+        for i in range(v.shape[0]):
+            start, from_ct = v.ctypes.data + i * v.strides[0], ct.ctypes.data + i * ct.strides[0]
+            along[i] = row_dot(v, from_ct, start, v.shape[1], scale[i])
+        return zeros
+    for i in range(v.shape[0]):
+        start, from_ct = v.ctypes.data + i * v.strides[0], ct.ctypes.data + i * ct.strides[0]
+        scale[i] = 1.0
+        length[i], along[i] = row_sums(v, from_ct, start, v.shape[1])
+    zeros = _finish(scale, length, v.shape[0])
+    for i in range(v.shape[0]):
+        along[i] *= scale[i]
+    return zeros
+
+
+@kernel
+def rows_at_once(v: Any) -> Any:
+    """How many rows make a block."""
+    return max(1, min(v.shape[0], ROWS, BLOCK // max(v.shape[1], 1)))
 
 
 @kernel
 def _norm_rows(n: Any, v: Any) -> Any:
-    for i in range(v.shape[0]):
-        scale, length = row_length(v, i)
-        n[i, 0] = length / scale
+    many = rows_at_once(v)
+    room = np.empty((2, many))
+    scale, length = room[0], room[1]
+    for first in range(0, v.shape[0], many):
+        block = v[first : first + many]
+        measure(scale, length, block)
+        for i in range(block.shape[0]):
+            n[first + i, 0] = length[i] / scale[i]
 
 
 @kernel
 def _normalize_rows(w: Any, v: Any, g: Any) -> Any:
-    for i in range(v.shape[0]):
-        scale, length = row_length(v, i)
-        if length == 0.0:
+    many = rows_at_once(v)
+    room = np.empty((2, many))
+    scale, length = room[0], room[1]
+    for first in range(0, v.shape[0], many):
+        block = v[first : first + many]
+        if measure(scale, length, block):
             return 1
-        to, start = w.ctypes.data + i * w.strides[0], v.ctypes.data + i * v.strides[0]
-        row_scaled(v, to, start, scale, g[i, 0] / length, v.shape[1])
+        for k in range(block.shape[0]):
+            i = first + k
+            to, start = w.ctypes.data + i * w.strides[0], v.ctypes.data + i * v.strides[0]
+            row_scaled(v, to, start, scale[k], g[i, 0] / length[k], v.shape[1])
     return 0
 
 
 @kernel
-def pull_back_row(dv: Any, dg: Any, ct: Any, v: Any, g: Any, i: Any) -> Any:
-    """Row i of dv and dg by equation 3; dv may be ct. Gives the scale and the length of the scaled row of v."""
-    start, from_ct, count = v.ctypes.data + i * v.strides[0], ct.ctypes.data + i * ct.strides[0], v.shape[1]
-    if v.itemsize == 4:
-        squares, along = row_sums(v, from_ct, start, count)
-        length = math.sqrt(squares)
-        scale = power_for(length)
-        length *= scale
-        along *= scale
-    else:
-        scale, length = row_length(v, i)
-        along = row_dot(v, from_ct, start, count, scale)
-    if length != 0.0:
-        dg[i, 0] = along / length
-        to = dv.ctypes.data + i * dv.strides[0]
-        row_across(v, to, from_ct, start, scale, along / length / length, g[i, 0] / length, count)
-    return scale, length
+def _moderate(x: Any) -> Any:
+    """Whether products with this number cannot leave the range of float32, nor reach its end."""
+    return 1.0 / MODERATE < abs(x) < MODERATE
+
+
+@kernel
+def pull_back_rows(dv: Any, dg: Any, scale: Any, length: Any, ct: Any, v: Any, g: Any) -> Any:
+    """Rows of dv and dg by equation 3, dv may be ct; fills in scales and lengths of the rows of v."""
+    along = np.empty(v.shape[0])
+    if measure_along(scale, length, along, ct, v):
+        return 1
+    for i in range(v.shape[0]):
+        along[i] /= length[i]
+        dg[i, 0] = along[i]
+    for i in range(v.shape[0]):
+        to, from_ct = dv.ctypes.data + i * dv.strides[0], ct.ctypes.data + i * ct.strides[0]
+        start = v.ctypes.data + i * v.strides[0]
+        part, factor = along[i] / length[i], np.float64(g[i, 0]) / length[i]
+        if v.itemsize == 4 and _moderate(part) and _moderate(factor):
+            real = v.dtype.type
+            high = real(part)
+            row_across_split(v, to, from_ct, start, real(scale[i]), high, real(part - high), real(factor), v.shape[1])
+        else:
+            row_across(v, to, from_ct, start, scale[i], part, factor, v.shape[1])
+    return 0
 
 
 @kernel
 def _pull_back_rows(dv: Any, dg: Any, ct: Any, v: Any, g: Any) -> Any:
-    for i in range(v.shape[0]):
-        _, length = pull_back_row(dv, dg, ct, v, g, i)
-        if length == 0.0:
+    many = rows_at_once(v)
+    room = np.empty((2, many))
+    scale, length = room[0], room[1]
+    for i in range(0, v.shape[0], many):
+        j = i + many
+        if pull_back_rows(dv[i:j], dg[i:j], scale, length, ct[i:j], v[i:j], g[i:j]):
             return 1
     return 0
 

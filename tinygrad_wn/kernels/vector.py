@@ -126,6 +126,26 @@ def counted(at: Any, start: Any, end: Any, step: int, sums: list[Any], body: Any
 
 
 @piece
+def bits_of(_typing: Any, x: Any) -> Any:
+    """The bits of a float64 number, as an integer."""
+
+    def build(_context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
+        return at.bitcast(arguments[0], WORD)
+
+    return types.int64(types.float64), build
+
+
+@piece
+def float_of(_typing: Any, x: Any) -> Any:
+    """The float64 number that has these bits."""
+
+    def build(_context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
+        return at.bitcast(arguments[0], WIDE)
+
+    return types.float64(types.int64), build
+
+
+@piece
 def row_dot(_typing: Any, like: Any, a: Any, b: Any, count: Any, scale: Any) -> Any:
     """Σ a·(b·scale) over a row, in float64."""
     real, size = REAL[like.dtype], SIZE[like.dtype]
@@ -159,7 +179,9 @@ def row_sums(_typing: Any, like: Any, a: Any, b: Any, count: Any) -> Any:
             return new
 
         i, sums = counted(at, word(0), count, 2 * many, [zero] * 4, lambda i, held: turn(i, held, many))
-        totals = [sum_of_lanes(at, at.fadd(sums[p], sums[p + 2])) for p in (0, 1)]
+        sums = [at.fadd(sums[p], sums[p + 2]) for p in (0, 1)]
+        i, sums = counted(at, i, count, many, sums, lambda i, held: turn(i, held, many))
+        totals = [sum_of_lanes(at, x) for x in sums]
         _, totals = counted(at, i, count, 1, totals, lambda i, held: turn(i, held, 1))
         return context.make_tuple(at, signature.return_type, totals)
 
@@ -199,9 +221,15 @@ def _sum_of_products(at: Any, real: Any, size: int, a: Any, b: Any, count: Any, 
         return [at.fadd(at.fmul(x, y, flags=FUSED), sums[0], flags=FUSED)]
 
     nothing = ir.Constant(vector, [ir.Constant(WIDE, 0.0)] * many)
+
+    def one_vector(i: Any, sums: list[Any]) -> list[Any]:
+        x, y = term(i, many)
+        return [at.fadd(at.fmul(x, y, flags=FUSED), sums[0], flags=FUSED)]
+
     i, sums = counted(at, word(0), count, SUMS * many, [nothing] * SUMS, several)
     while len(sums) > 1:
         sums = [at.fadd(x, y) for x, y in zip(sums[::2], sums[1::2], strict=True)]
+    i, sums = counted(at, i, count, many, sums, one_vector)
     return counted(at, i, count, 1, [sum_of_lanes(at, sums[0])], single)[1][0]
 
 
@@ -264,6 +292,71 @@ def row_across(
 
     double = types.float64
     return types.void(like, *[types.int64] * 3, double, double, double, types.int64), build
+
+
+@piece
+def row_across_split(
+    _typing: Any, like: Any, to: Any, ct: Any, v: Any, scale: Any, high: Any, low: Any, factor: Any, count: Any
+) -> Any:
+    """to ← factor·((ct - high·v̂) - low·v̂)·scale with v̂ = v·scale, over rows, in their dtype; `to` may be `ct` or `v`.
+
+    A fused product and sum rounds once. So where ct and high·v̂ cancel, their difference is right to its last bit, and
+    as long as high + low is a number of 48 bits, so is the whole of float32.
+    """
+    real, size = REAL[like.dtype], SIZE[like.dtype]
+    many = VECTOR_BYTES // size
+
+    def build(context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
+        _, to, ct, v, scale, high, low, factor, count = arguments
+        high, low = at.fneg(high), at.fneg(low)
+
+        def turn(i: Any, n: int) -> list[Any]:
+            kind, offset = ir.VectorType(real, n), at.mul(i, word(size))
+            x, y = (load(at, at.add(start, offset), kind, size) for start in (ct, v))
+            by = splat(at, scale, kind)
+            y = at.fmul(y, by)
+            for part in (high, low):
+                x = fused(at, y, splat(at, part, kind), x)
+            store(at, at.fmul(at.fmul(x, splat(at, factor, kind)), by), at.add(to, offset), size)
+            return []
+
+        reached, _ = counted(at, word(0), count, many, [], lambda i, _: turn(i, many))
+        counted(at, reached, count, 1, [], lambda i, _: turn(i, 1))
+        return context.get_dummy_value()
+
+    number = like.dtype
+    return types.void(like, *[types.int64] * 3, number, number, number, number, types.int64), build
+
+
+def fused(at: Any, a: Any, b: Any, c: Any) -> Any:
+    """a·b + c, rounded once on every machine."""
+    width = f"v{a.type.count}f{32 if a.type.element == ir.FloatType() else 64}"
+    call = at.module.globals.get(f"llvm.fma.{width}")
+    if call is None:
+        call = ir.Function(at.module, ir.FunctionType(a.type, [a.type] * 3), name=f"llvm.fma.{width}")
+    return at.call(call, [a, b, c])
+
+
+@piece
+def row_added(_typing: Any, like: Any, to: Any, a: Any, count: Any) -> Any:
+    """to ← to + a over rows."""
+    real, size = REAL[like.dtype], SIZE[like.dtype]
+    many = VECTOR_BYTES // size
+
+    def build(context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
+        _, to, a, count = arguments
+
+        def turn(i: Any, n: int) -> list[Any]:
+            kind, offset = ir.VectorType(real, n), at.mul(i, word(size))
+            x, y = (load(at, at.add(start, offset), kind, size) for start in (to, a))
+            store(at, at.fadd(x, y), at.add(to, offset), size)
+            return []
+
+        reached, _ = counted(at, word(0), count, many, [], lambda i, _: turn(i, many))
+        counted(at, reached, count, 1, [], lambda i, _: turn(i, 1))
+        return context.get_dummy_value()
+
+    return types.void(like, *[types.int64] * 3), build
 
 
 def _fill(at: Any, real: Any, size: int, to: Any, sources: list[Any], count: Any, value: Callable[..., Any]) -> None:
