@@ -92,6 +92,20 @@ def after_step(act: Callable[[], None]) -> None:
     act()
 
 
+changes = [0]
+"""How often an attribute was set that a step may depend on: while this stands still, there is nothing to compare."""
+
+
+def depends_on_attributes(thing: object) -> None:
+    """Where a step is being recorded, say that it holds as long as `thing` keeps its attributes, the very same ones.
+
+    Whoever sets one has to raise `changes`.
+    """
+    over: Any = slot.over.get()
+    if over is not None:
+        over.depends_on_attributes(thing)
+
+
 def depends_on(fact: Callable[[], Any]) -> None:
     """Where a step is being recorded, say what it takes for granted: for as long as `fact` gives the same."""
     over: Any = slot.over.get()

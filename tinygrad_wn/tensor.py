@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import DTypeError, GradientError, ShapeError
-from .op import Op
+from .op import Op, slot
 from .operators import Operators
 from .walk import key_of, recorded, walk
 
@@ -91,6 +91,7 @@ class Tensor(Operators):
     @property
     def data(self) -> Array:
         """The values as a read-only NumPy view. Assigning copies new values of the same shape into the tensor."""
+        _leaves_step(self, "reading values")
         view = self._data.view()
         view.flags.writeable = False
         return view
@@ -99,6 +100,7 @@ class Tensor(Operators):
     def data(self, values: Any) -> None:
         if self._node is not None:
             raise GradientError("the values of a computed tensor cannot be replaced", hint="write to a leaf")
+        _leaves_step(self, "assigning values")
         new = np.asarray(values._data if isinstance(values, Tensor) else values)
         if new.shape != self.shape:
             raise ShapeError("new values must have the tensor's shape", {"tensor": self.shape, "values": new.shape})
@@ -147,6 +149,7 @@ class Tensor(Operators):
         """The only value, as a Python number."""
         if self.size != 1:
             raise ShapeError("only a tensor with one value has an item", {"shape": list(self.shape)})
+        _leaves_step(self, "a Python number, or a branch,")
         return self._data.item()
 
     def __float__(self) -> float:
@@ -206,6 +209,9 @@ class Tensor(Operators):
                 hint="make the inputs with requires_grad=True, and compute outside of tg.no_grad()",
             )
         found = walk(self, _cotangent(self, gradient, "backward(gradient)"), None, create_graph)
+        for leaf, _ in found.values():
+            if leaf.grad is not None:
+                _adds_outside(leaf.grad)
         with recorded(create_graph):
             new = [(leaf, ct if leaf.grad is None else leaf.grad + ct) for leaf, ct in found.values()]
         for leaf, total in new:
@@ -294,6 +300,27 @@ def write(target: Tensor, values: Array) -> None:
 def overwritten(target: Tensor) -> None:
     """Remember when the array of `target` was written to last, in the count that numbers nodes as well."""
     target._writes[0] = next(_serials)
+
+
+def overwritten_all(writes: list[list[int]]) -> None:
+    """The same for many tensors, whose places for that count are given."""
+    serial = next(_serials)
+    for one in writes:
+        one[0] = serial
+
+
+def _leaves_step(tensor: Tensor, what: str) -> None:
+    """Where a step is being recorded, refuse what happens in Python alone."""
+    over: Any = slot.over.get()
+    if over is not None:
+        over.refuse(tensor, what)
+
+
+def _adds_outside(gradient: Tensor) -> None:
+    """Where a step is being recorded, refuse to add to a gradient that it did not compute."""
+    over: Any = slot.over.get()
+    if over is not None and not over.made(gradient):
+        over.refuse(gradient, "adding to a .grad from outside of the step", hint="call zero_grad() in the step, first")
 
 
 def _cotangent(result: Tensor, given: Any, what: str) -> Tensor:

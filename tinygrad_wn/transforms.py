@@ -13,6 +13,7 @@ import numpy as np
 
 from .errors import DTypeError, GradientError, ShapeError
 from .functions import stack
+from .op import slot
 from .tensor import Tensor, as_array, wrap
 from .walk import leaves_below, recorded, recording
 
@@ -30,7 +31,7 @@ def _leaf(x: Any) -> Tensor:
     """
     if isinstance(x, Tensor) and x.requires_grad and recording.get():
         return x.reshape(x.shape)
-    array = np.array(as_array(x))
+    array = as_array(x) if isinstance(x, Tensor) and slot.over.get() is not None else np.array(as_array(x))
     if array.dtype.kind != "f":
         raise DTypeError(
             "a derivative needs float32 or float64 inputs", {"dtype": array.dtype}, hint="name others in argnums"

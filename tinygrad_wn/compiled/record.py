@@ -93,7 +93,8 @@ class Record:
     numbers: list[float] = field(default_factory=list)
     before: list[Callable[[], tuple[float, ...]]] = field(default_factory=list)
     after: list[Callable[[], None]] = field(default_factory=list)
-    facts: list[tuple[Callable[[], Any], Any]] = field(default_factory=list)
+    facts: list[Callable[[], Any]] = field(default_factory=list)
+    things: dict[int, object] = field(default_factory=dict)
     written: list[Tensor] = field(default_factory=list)
 
 
@@ -161,12 +162,12 @@ class Recorder:
         memory = self.memories.get(id(self._owner(tensor._data)))
         return memory is not None and memory.kind != "outside"
 
-    def reads(self, tensor: Tensor, what: str) -> None:
-        """Refuse to take values into Python, where they would be those of the recorded step for ever."""
+    def refuse(self, tensor: Tensor, what: str, hint: str = "") -> None:
+        """Refuse what would happen once, when the step is recorded, and never again."""
         raise CompileError(
-            f"tg.jit: {what} takes a value out of the step, and would give the same in every later call",
+            f"tg.jit: {what} cannot be part of a compiled step: it would happen in the first call alone",
             {"tensor": f"{tensor.dtype} {list(tensor.shape)}", "line": line()},
-            hint="return the tensor and read it outside; tg.where chooses between tensors",
+            hint=hint or "return the tensor and read it outside; tg.where chooses between tensors",
         )
 
     def each_step(self, prepare: Callable[[], tuple[float, ...]]) -> tuple[float, ...]:
@@ -183,7 +184,11 @@ class Recorder:
 
     def depends_on(self, fact: Callable[[], Any]) -> None:
         """A compiled step is one for as long as `fact` gives the same."""
-        self.record.facts.append((fact, fact()))
+        self.record.facts.append(fact)
+
+    def depends_on_attributes(self, thing: object) -> None:
+        """A compiled step is one for as long as `thing` keeps its attributes."""
+        self.record.things[id(thing)] = thing
 
     def forget_gradients(self) -> None:
         """Take away the gradients that the recorded step left: compiled steps leave none."""

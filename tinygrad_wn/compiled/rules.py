@@ -7,8 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from ..kernels.linear import WORTH_THREADS
+from ..kernels.matmul import BY_COLUMN, BY_ROW
+from ..kernels.rules import LARGE
+from ..kernels.threads import parts
 from .record import Call, Operand, View
-from .writer import Writer, rule, type_of
+from .writer import Writer, rule
 
 
 def matrix(x: Any) -> View | None:
@@ -48,7 +52,9 @@ def side_by_side(x: View | None) -> bool:
 
 def nothing(to: Writer, dtype: np.dtype[Any], how: str = "reads_c") -> str:
     """An array without numbers: vectors for *_c, else matrices of two rows."""
-    return f"{to.use('memory', how)}({type_of(dtype)}, 0, {'(0,), (8,)' if how.endswith('_c') else '(2, 0), (8, 8)'})"
+    return (
+        f"{to.use('memory', how)}({to.type_of(dtype)}, 0, {'(0,), (8,)' if how.endswith('_c') else '(2, 0), (8, 8)'})"
+    )
 
 
 @rule("linear")
@@ -77,7 +83,17 @@ def matmul(to: Writer, call: Call) -> bool:
 def _product(to: Writer, c: View, a: View, b: View, bias: str = "", scales: str = "", scaling: int = 0) -> None:
     arguments = [to.view(c, "writes"), to.view(a, "reads"), to.view(b, "reads")]
     arguments += [bias or nothing(to, c.dtype), scales or nothing(to, c.dtype, "reads"), str(scaling)]
-    to.add(f"{to.use('matmul', 'multiply')}({', '.join(arguments)})")
+    listed = ", ".join(arguments)
+    several, one = to.use("matmul", "multiply_in_parts"), to.use("matmul", "multiply")
+    if worth(c, a):
+        to.choose(lambda: to.add(f"{several}(threads, {listed})"), lambda: to.add(f"{one}({listed})"))
+    else:
+        to.add(f"{one}({listed})")
+
+
+def worth(c: View, a: View) -> bool:
+    """Whether a product is worth more than one thread, and there are some."""
+    return parts(2.0 * c.size * a.shape[1], WORTH_THREADS) > 1
 
 
 @rule("weight_norm_linear")
@@ -90,10 +106,24 @@ def weight_norm_linear(to: Writer, call: Call) -> bool:
         return False
     if bias is not None and row is None:
         return False
-    arguments = [to.view(c, "writes"), *(to.view(one, "reads") for one in (a, b, each))]
-    arguments.append(nothing(to, c.dtype) if row is None else to.view(row, "reads_c"))
+    shift = nothing(to, c.dtype) if row is None else to.view(row, "reads_c")
+    if worth(c, a):
+        scales = to.aside((2, b.shape[0]), c.dtype)
+        _measure(to, call, [to.view(scales, "writes"), to.view(b, "reads"), to.view(each, "reads")], "scale")
+        _product(to, c, a, turned(b), shift, to.view(scales, "reads"), BY_COLUMN)
+        return True
+    arguments = [to.view(c, "writes"), *(to.view(one, "reads") for one in (a, b, each)), shift]
     to.fails(call, f"{to.use('linear', '_normalized_layer')}({', '.join(arguments)})")
     return True
+
+
+def _measure(to: Writer, call: Call, arguments: list[str], what: str) -> None:
+    listed = ", ".join(arguments)
+    several, one = to.use("linear", f"_{what}_in_parts"), to.use("linear", f"_{what}_rows")
+    to.choose(
+        lambda: to.fails(call, f"{several}(threads, {listed})"),
+        lambda: to.fails(call, f"{one}({listed})"),
+    )
 
 
 @rule("linear_pullback", "weight_norm_linear_pullback")
@@ -111,10 +141,15 @@ def linear_pullback(to: Writer, call: Call) -> bool:
         return False
     if any(one is None for one, asked in zip(into, wanted, strict=True) if asked):
         return False
-    arguments = []
-    for one in into[:-1]:
-        arguments.append(nothing(to, ct.dtype, "writes") if one is None else to.view(one, "writes"))
-    arguments.append(nothing(to, ct.dtype, "writes_c") if into[-1] is None else to.view(into[-1], "writes_c"))
+    none = nothing(to, ct.dtype, "writes")
+    sums = nothing(to, ct.dtype, "writes_c") if into[-1] is None else to.view(into[-1], "writes_c")
+    if worth(x, turned(ct)) or worth(ct, x):
+        _pull_back_in_parts(to, call, into, ct, x, v)
+        rest = [to.view(one, "reads") for one in (ct, x, v)] + [nothing(to, ct.dtype), nothing(to, ct.dtype, "reads")]
+        if into[-1] is not None:
+            to.add(f"{to.use('linear', '_layer_back')}({', '.join([none, none, sums, *rest])})")
+        return True
+    arguments = [none if one is None else to.view(one, "writes") for one in into[:-1]] + [sums]
     if normalized:
         arguments += [to.view(one, "reads") for one in (ct, x, v, call.operands[3]) if isinstance(one, View)]
         arguments.append(nothing(to, ct.dtype))
@@ -124,6 +159,24 @@ def linear_pullback(to: Writer, call: Call) -> bool:
         arguments += [nothing(to, ct.dtype), nothing(to, ct.dtype, "reads")]
         to.add(f"{to.use('linear', '_layer_back')}({', '.join(arguments)})")
     return True
+
+
+def _pull_back_in_parts(to: Writer, call: Call, into: list[View | None], ct: View, x: View, v: View) -> None:
+    """The same on several threads; ∇w is made in the memory of ∇v."""
+    dx, dv = into[:2]
+    scales, scaling = "", 0
+    if dv is not None:
+        _product(to, dv, turned(ct), x)
+    if call.op.name != "linear_pullback":
+        lengths, g = to.aside((2, v.shape[0]), v.dtype), matrix(call.operands[3])
+        rest = [to.view(lengths, "writes"), to.view(v, "reads"), *([] if g is None else [to.view(g, "reads")])]
+        if dv is not None and into[2] is not None:
+            _measure(to, call, [to.view(dv, "writes"), to.view(into[2], "writes"), *rest], "pull_back")
+        else:
+            _measure(to, call, rest, "scale")
+        scales, scaling = to.view(lengths, "reads"), BY_ROW
+    if dx is not None:
+        _product(to, dx, ct, v, "", scales, scaling)
 
 
 def v_shape(v: View | None) -> tuple[int, ...]:
@@ -177,5 +230,10 @@ def update(to: Writer, call: Call) -> bool:
         views = [vector(x) for x in row if isinstance(x, View)]
         made = [to.view(x, "writes_c") for x in views[:-1] if x is not None]
         made += [to.view(x, "reads_c") for x in views[-1:] if x is not None]
-        to.add(f"{name}({', '.join([*made, *numbers])})")
+        listed = ", ".join([*made, *numbers])
+        if parts(row[0].size, LARGE) > 1:
+            several = to.use("rules", f"{name}_in_parts")
+            to.choose(lambda: to.add(f"{several}(threads, {listed})"), lambda: to.add(f"{name}({listed})"))
+        else:
+            to.add(f"{name}({listed})")
     return True

@@ -10,8 +10,9 @@ import numpy as np
 from ..errors import CompileError
 from ..kernels.address import address_of
 from ..kernels.emitted import load
-from ..op import OPS
-from ..tensor import Tensor, overwritten, wrap
+from ..kernels.threads import parts
+from ..op import OPS, changes
+from ..tensor import Tensor, overwritten_all, wrap
 from .plan import BORDER, Plan, plan
 from .record import Call, Memory, Number, Recorder, View
 from .trees import together
@@ -36,16 +37,21 @@ class Step:
         names = [part.name for part in self.text.parts if part.name]
         entries = iter(load(self.text.module, names))
         self.parts: list[Any] = [next(entries) if part.name else part.call for part in self.text.parts]
-        self.room = np.zeros(self.plan.bytes + BORDER, np.uint8)
+        self.room = np.zeros(self.plan.bytes + self.text.scratch + BORDER, np.uint8)
         self.start = (address_of(self.room) + BORDER - 1) // BORDER * BORDER
         self.now = np.array(self.record.numbers or [0.0])
         held = [address_of(memory.owner) for memory in self.text.held]
         self.table = np.array([self.start, address_of(self.now), *map(id, self.models), *held], np.int64)
         self.at = address_of(self.table)
-        self.only = self.parts[0] if len(self.parts) == 1 else self._all_parts
+        self.entry = self.parts[0] if len(self.parts) == 1 else None
+        self.before, self.after = self.record.before, self.record.after
+        self.single = structure == (tuple, ("array",)) and len(self.outputs) == 1
         self.busy = threading.Lock()
+        self.changes = changes[0]
+        self.attributes = [(thing, dict(vars(thing))) for thing in self.record.things.values()]
+        self.facts = [(fact, fact()) for fact in self.record.facts]
         self.writes = list({id(t._writes): t._writes for t in self.record.written}.values())
-        self.written = self.record.written[:1]
+        self.targets = [t._data for t in self.record.written]
 
     def _output(self, recorder: Recorder, x: Any) -> Any:
         """Where a result that is computed anew in each run will lie; what comes from outside stays as it is."""
@@ -66,43 +72,64 @@ class Step:
 
     def current(self) -> bool:
         """Whether what the step depends on is as it was recorded."""
-        return all(fact() == value for fact, value in self.record.facts)
+        if self.changes != changes[0]:
+            for thing, held in self.attributes:
+                now = vars(thing)
+                if now.keys() != held.keys() or not all(now[name] is held[name] for name in held):
+                    return False
+            self.changes = changes[0]
+        for fact, value in self.facts:
+            if fact() != value:
+                return False
+        return True
 
     def run(self, arrays: tuple[Array, ...]) -> Any:
         """Run on arrays of the recorded signature; None where one does not fit after all."""
-        given = (*arrays, *[np.empty(shape, dtype) for shape, dtype in self.shapes])
+        made = [np.empty(shape, dtype) for shape, dtype in self.shapes]
+        given = (*arrays, *made)
         with self.busy:
-            place = 0
-            for prepare in self.record.before:
-                for number in prepare():
-                    self.now[place] = number
-                    place += 1
-            self.given = given
-            status = self.only(id(given), self.at, 1)
-            if status < 0:
-                return None
-            if status:
-                self._fail(status)
+            if self.before:
+                self._prepare()
+            saved = [(x, x.copy()) for x in self.targets] if self.text.fragile else ()
+            try:
+                if self.entry is not None:
+                    status = self.entry(id(given), self.at, parts(1, 0) if self.text.parallel else 1)
+                else:
+                    status = self._all_parts(given)
+                if status:
+                    if status < 0:
+                        return None
+                    self._fail(status, given)
+            except BaseException:
+                for x, old in saved:
+                    np.copyto(x, old)
+                raise
             if self.writes:
-                overwritten(self.written[0])
-                serial = self.written[0]._writes[0]
-                for one in self.writes:
-                    one[0] = serial
-            for act in self.record.after:
+                overwritten_all(self.writes)
+            for act in self.after:
                 act()
-        made = iter(given[self.count :])
-        return together(self.structure, iter([wrap(next(made)) if isinstance(x, View) else x for x in self.leaves]))
+        if self.single:
+            return [wrap(made[0])]
+        values = iter(made)
+        return together(self.structure, iter([wrap(next(values)) if isinstance(x, View) else x for x in self.leaves]))
 
-    def _all_parts(self, given: int, at: int, threads: int) -> int:
+    def _prepare(self) -> None:
+        place = 0
+        for prepare in self.before:
+            for number in prepare():
+                self.now[place] = number
+                place += 1
+
+    def _all_parts(self, given: tuple[Array, ...]) -> int:
         """Run functions and calls of NumPy in turns."""
         for part in self.parts:
             if isinstance(part, Call):
-                self._by_definition(part)
-            elif status := part(given, at, threads):
-                return status
+                self._by_definition(part, given)
+            elif status := part(id(given), self.at, parts(1, 0)):
+                return int(status)
         return 0
 
-    def _array(self, x: Any) -> Any:
+    def _array(self, x: Any, given: tuple[Array, ...]) -> Any:
         """An operand of a call, as it is now."""
         if isinstance(x, Number):
             return float(self.now[x.place])
@@ -110,21 +137,19 @@ class Step:
             return x
         kind, place = x.memory.kind, x.memory.place
         base = (
-            self.start + place
-            if kind == "made"
-            else address_of(x.memory.owner if kind == "outside" else self.given[place])
+            self.start + place if kind == "made" else address_of(x.memory.owner if kind == "outside" else given[place])
         )
         return np.asarray(_Lying(base + x.start, x.shape, x.steps, x.dtype))
 
-    def _by_definition(self, call: Call) -> None:
-        found = call.op.compute([self._array(x) for x in call.operands], call.params)
+    def _by_definition(self, call: Call, given: tuple[Array, ...]) -> None:
+        found = call.op.compute([self._array(x, given) for x in call.operands], call.params)
         for value, view in zip(found if call.op.several else (found,), call.results, strict=True):
-            np.copyto(self._array(view), value)
+            np.copyto(self._array(view, given), value)
 
-    def _fail(self, status: int) -> None:
+    def _fail(self, status: int, given: tuple[Array, ...]) -> None:
         """Raise what the call that failed raises on its operands."""
         call = self.text.failing[status - 1]
-        call.op.compute([self._array(x) for x in call.operands], call.params)
+        call.op.compute([self._array(x, given) for x in call.operands], call.params)
         raise CompileError(
             f"{call.op.name} failed in a compiled step", {"line": call.line}, hint="compare it with eager"
         )

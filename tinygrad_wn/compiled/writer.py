@@ -17,8 +17,6 @@ from .record import Call, Memory, Number, Operand, View
 RULES: dict[str, Callable[[Writer, Call], bool]] = {}
 """How a call of an op is written, by its name; a rule says False where it has no words for a call."""
 
-TYPES = {"f": "float32", "d": "float64", "?": "bool_"}
-
 
 def rule(*names: str) -> Callable[[Callable[[Writer, Call], bool]], Callable[[Writer, Call], bool]]:
     """Declare how calls of these ops are written."""
@@ -28,11 +26,6 @@ def rule(*names: str) -> Callable[[Callable[[Writer, Call], bool]], Callable[[Wr
         return write
 
     return declare
-
-
-def type_of(dtype: np.dtype[Any]) -> str:
-    """The name of a dtype in emitted text."""
-    return TYPES.get(dtype.char, dtype.name)
 
 
 @dataclass
@@ -51,6 +44,11 @@ class Text:
     parts: list[Part]
     held: list[Memory]
     failing: list[Call] = field(default_factory=list)
+    scratch: int = 0
+    """Bytes that single calls need for themselves, behind those of the plan."""
+    parallel: bool = False
+    fragile: bool = False
+    """Whether something may fail when something was written already."""
 
 
 class Writer:
@@ -64,14 +62,22 @@ class Writer:
         self.functions: list[str] = []
         self.names: dict[tuple[str, View], str] = {}
         self.imports: dict[str, set[str]] = {}
+        self.types = {"float64", "int64"}
         self.scalars: set[str] = set()
         self.held: list[Memory] = []
         self.failing: list[Call] = []
-        self.depth = 1
+        self.depth, self.scratch = 1, 0
+        self.parallel = self.written = self.fragile = False
 
     def use(self, module: str, name: str) -> str:
         """Import a name of a module of kernels."""
         self.imports.setdefault(module, set()).add(name)
+        return name
+
+    def type_of(self, dtype: np.dtype[Any]) -> str:
+        """The name of a dtype in emitted text."""
+        name = "bool_" if dtype.char == "?" else dtype.name
+        self.types.add(name)
         return name
 
     def add(self, line: str) -> None:
@@ -81,6 +87,7 @@ class Writer:
     def fails(self, call: Call, expression: str) -> None:
         """Write a kernel call that gives a status, and leave the step where that is not 0."""
         self.failing.append(call)
+        self.fragile = self.fragile or self.written
         self.add(f"if {expression}:")
         self.add(f"    return {len(self.failing)}")
 
@@ -103,9 +110,26 @@ class Writer:
         if (how, x) not in self.names:
             name = f"{how[0]}{len(self.names)}"
             self.use("memory", how)
-            self.add(f"{name} = {how}({type_of(x.dtype)}, {self.address(x)}, {_tuple(x.shape)}, {_tuple(x.steps)})")
+            self.add(
+                f"{name} = {how}({self.type_of(x.dtype)}, {self.address(x)}, {_tuple(x.shape)}, {_tuple(x.steps)})"
+            )
             self.names[how, x] = name
         return self.names[how, x]
+
+    def aside(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> View:
+        """Memory for one call alone."""
+        like = np.empty(shape, dtype)
+        self.scratch = max(self.scratch, like.nbytes)
+        return View(Memory("made", like, self.plan.bytes), 0, shape, like.strides, dtype)
+
+    def choose(self, several: Callable[[], None], one: Callable[[], None]) -> None:
+        """Write what several threads do, and what one does."""
+        self.parallel = True
+        for condition, write in (("if threads > 1:", several), ("else:", one)):
+            self.add(condition)
+            self.depth += 1
+            write()
+            self.depth -= 1
 
     def number(self, x: Operand) -> str:
         """A Python number, or one that is found anew in each step."""
@@ -122,8 +146,10 @@ class Writer:
                 Loop(self, stage).write()
             elif not (call.op.name in RULES and RULES[call.op.name](self, call)):
                 self._leave(call)
+            self.written = self.written or any(one.writes for one in stage.calls)
         self._end()
-        return Text(self._module(), self.parts, self.held, self.failing)
+        flags = {"scratch": self.scratch, "parallel": self.parallel, "fragile": self.fragile}
+        return Text(self._module(), self.parts, self.held, self.failing, **flags)
 
     def _begin(self) -> None:
         self.lines, self.names = [], {}
@@ -147,6 +173,7 @@ class Writer:
         """Leave the function for a call of NumPy, and begin another function after it."""
         if self.lines[-1].lstrip().startswith("#"):
             self.lines.pop()
+        self.fragile = self.fragile or self.written
         self._end()
         self.parts.append(Part(call=call))
         self._begin()
@@ -161,7 +188,7 @@ class Writer:
             f'{name} = scalar(OPS["{name}"].__wrapped__)  # {_hash(text)}\n' for name, text in texts.items()
         )
         more = "from tinygrad_wn.kernels.scalars import scalar\nfrom tinygrad_wn.op import OPS\n" if scalars else ""
-        head = f"from numpy import {', '.join(sorted({'float32', 'float64', 'int64', 'int32', 'bool_'}))}\n\n{known}\n{more}"
+        head = f"from numpy import {', '.join(sorted(self.types))}\n\n{known}\n{more}"
         return "\n\n".join([f"{head}\n{scalars}".rstrip() + "\n", *self.functions]) + "\n"
 
 
@@ -228,7 +255,7 @@ class Loop:
         """The call for one place: numbers in the dtype in which NumPy would compute."""
         result = call.results[0].dtype
         if call.op.name in MOVES:
-            return f"{type_of(result)}({self._value(call.operands[0])})"
+            return f"{self.to.type_of(result)}({self._value(call.operands[0])})"
         kinds = [call.op.domains[name].kind for name in call.op.input_names]
         common = _common(call, kinds, result)
         self.to.scalars.add(call.op.name)
@@ -240,8 +267,8 @@ class Loop:
                 arguments.append(self._value(x))
             else:
                 known = isinstance(x, View) and x.dtype == common
-                arguments.append(self._value(x) if known else f"{type_of(common)}({self._value(x)})")
-        return f"{type_of(result)}({call.op.name}({', '.join(arguments)}))"
+                arguments.append(self._value(x) if known else f"{self.to.type_of(common)}({self._value(x)})")
+        return f"{self.to.type_of(result)}({call.op.name}({', '.join(arguments)}))"
 
     def _value(self, x: Operand) -> str:
         if not isinstance(x, View):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 import numpy as np
 
 from ..errors import DTypeError, StateError
+from ..op import changes, depends_on_attributes, slot
 from ..tensor import Tensor
 
 if TYPE_CHECKING:
@@ -45,8 +46,20 @@ class Module:
         raise DTypeError(what, hint="define forward(self, x) in the class: it is what calling the module does")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call `forward`."""
+        """Call `forward`. A compiled step holds as long as the attributes of the modules that it called stay."""
+        if slot.over.get() is not None:
+            depends_on_attributes(self)
         return self.forward(*args, **kwargs)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute."""
+        object.__setattr__(self, name, value)
+        changes[0] += 1
+
+    def __delattr__(self, name: str) -> None:
+        """Delete an attribute."""
+        object.__delattr__(self, name)
+        changes[0] += 1
 
     def entries(self) -> Iterable[tuple[object, object]]:
         """Names and values among which state is looked for: the attributes, unless a subclass says otherwise."""

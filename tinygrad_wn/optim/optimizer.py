@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from ..errors import DTypeError, GradientError, ShapeError, StateError, ValueRangeError
+from ..op import depends_on
 from ..tensor import Tensor, tensor
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class Optimizer(ABC):
         self.param_groups: list[dict[str, Any]] = []
         self.state: list[dict[str, Any]] = []
         self._checked: dict[int, list[Any]] = {}
+        self._last_rate: Any = None
+        self._changes = 0
         newest: Any = next(c for c in type(self).__mro__ if vars(c).keys() & {"update", "update_all"})
         self._rule: Any = newest.update_all if "update_all" in vars(newest) else Optimizer.update_all
         given: Any = params if isinstance(params, Tensor) or not isinstance(params, Iterable) else list(params)
@@ -93,6 +96,15 @@ class Optimizer(ABC):
         self.check(merged)
         self.param_groups.append(merged)
         self.state += [{} for _ in new]
+        self._changes += 1
+
+    def rate(self, group: Mapping[str, Any]) -> float:
+        """The learning rate of a group, checked where it is not the one that was last."""
+        lr = group["lr"]
+        if lr is not self._last_rate:
+            in_range(f"{type(self).__name__}: lr", lr)
+            self._last_rate = lr
+        return float(lr)
 
     def step(self) -> None:
         """Update every parameter that has a gradient; one whose `.grad` is None stays as it is.
@@ -100,6 +112,7 @@ class Optimizer(ABC):
         Raises, before anything is written, DTypeError or ShapeError for a gradient that does not fit, and
         ValueRangeError for an option that is out of range.
         """
+        depends_on(lambda: self._changes)
         states = iter(self.state)
         found = [self._work(i, group, states) for i, group in enumerate(self.param_groups)]
         for group, works in zip(self.param_groups, found, strict=True):
@@ -190,7 +203,20 @@ class Optimizer(ABC):
             self.check(options)
         for group, options in zip(self.param_groups, groups, strict=True):
             group.update(options)
-        self.state = states
+        self._changes += any(own.keys() != new.keys() for own, new in zip(self.state, states, strict=True))
+        for own, new in zip(self.state, states, strict=True):
+            _take_over(own, new)
+
+
+def _take_over(own: dict[str, Any], new: dict[str, Any]) -> None:
+    """Give a state new values, in the memory of its tensors where it has them: a compiled step knows where they lie."""
+    for name, value in new.items():
+        if isinstance(value, Tensor) and name in own:
+            own[name].data = value
+        else:
+            own[name] = value
+    for name in own.keys() - new.keys():
+        del own[name]
 
 
 def listed(params: Any, name: str, known: Iterable[int] = ()) -> list[Tensor]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..creation import zeros
 from ..errors import ValueRangeError
+from ..op import after_step, depends_on, each_step
 from ..ops.update import adam_update, momentum_update, sgd_update
 from .optimizer import Optimizer, in_range
 
@@ -57,7 +59,9 @@ class SGD(Optimizer):
 
     def update_all(self, work: list[Work], group: Mapping[str, Any]) -> None:
         """Carry out `sgd_update` or `momentum_update` in place, in one call."""
-        lr, momentum, decay = float(group["lr"]), float(group["momentum"]), float(group["weight_decay"])
+        depends_on(lambda: (group["momentum"], group["nesterov"], group["weight_decay"]))
+        (lr,) = each_step(lambda: (self.rate(group),))
+        momentum, decay = float(group["momentum"]), float(group["weight_decay"])
         targets: list[Tensor] = []
         tensors: list[Tensor] = []
         if not momentum:
@@ -119,8 +123,13 @@ class Adam(Optimizer):
         """Carry out `adam_update` in place, for one parameter."""
         Adam.update_all(self, [(p, g, state)], group)
 
+    def _numbers(self, group: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[float, float]:
+        """The learning rate, and the number of the step to be done."""
+        return self.rate(group), state["step"] + 1
+
     def update_all(self, work: list[Work], group: Mapping[str, Any]) -> None:
         """Carry out `adam_update` in place, in one call for all parameters that have gone equally many steps."""
+        depends_on(lambda: (*group["betas"], group["eps"], group["weight_decay"]))
         by_step: dict[int, list[Work]] = {}
         for one in work:
             if not one[2]:
@@ -141,9 +150,10 @@ class Adam(Optimizer):
                 m, s = state["mean"], state["square"]
                 targets += (p, m, s)
                 tensors += (p, m, s, g)
-            adam_update.into(tuple(targets), float(group["lr"]), step + 1, *tensors, **options)
-            for _, _, state in now:
-                state["step"] = step + 1
+            states = [state for _, _, state in now]
+            numbers = each_step(partial(self._numbers, group, states[0]))
+            adam_update.into(tuple(targets), *numbers, *tensors, **options)
+            after_step(partial(_count, states))
 
 
 class AdamW(Adam):
@@ -169,3 +179,8 @@ class AdamW(Adam):
         weight_decay: float = 1e-2,
     ) -> None:
         super().__init__(params, lr, betas, eps, weight_decay)
+
+
+def _count(states: list[dict[str, Any]]) -> None:
+    for state in states:
+        state["step"] += 1

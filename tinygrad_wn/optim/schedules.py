@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 
 from ..errors import DTypeError, ValueRangeError
+from ..op import after_step
 from .optimizer import Optimizer, in_range
 
 
@@ -39,7 +40,10 @@ class Schedule(ABC):
         """The rate after `count` steps of a group whose rate was `first`."""
 
     def step(self) -> None:
-        """Count a step, and set the rates."""
+        """Count a step, and set the rates; in a compiled step, after each run."""
+        after_step(self._advance)
+
+    def _advance(self) -> None:
         self.count += 1
         for group, first in zip(self.optimizer.param_groups, self.first, strict=False):
             group["lr"] = self.rate(first)
