@@ -11,7 +11,8 @@ import numpy as np
 from ..errors import CompileError
 from ..op import slot
 from ..tensor import Tensor, as_array, wrap
-from .record import recorded
+from .record import Recorder, recorded
+from .show import drawn, table
 from .step import Step
 from .trees import apart, together
 
@@ -29,43 +30,46 @@ class Compiled:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         functools.update_wrapper(self, function)
-        self.name = getattr(function, "__name__", repr(function))
         self.function = function
+        self.name = getattr(function, "__name__", repr(function))
         self.steps: dict[Any, list[Step]] = {}
-        self.last: tuple[int, Step] | None = None
-        self.count = 0
+        self.flat: dict[int, Step] = {}
+        """The step that ran last, for calls with this number of arrays and nothing else."""
+        self.newest: Step | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the step of this signature; the first call with it runs the function itself, and records it."""
         if slot.over.get() is not None:
             return self.function(*args, **kwargs)
-        last = self.last
-        if last is not None and not kwargs and len(args) == last[0]:
+        step = self.flat.get(len(args))
+        if step is not None and not kwargs:
+            found = None
             try:
                 arrays = tuple([x._data if type(x) is Tensor else x for x in args])
+                found = step.run(arrays) if step.current() else None
             except AttributeError:
-                arrays = None
-            if arrays is not None and last[1].current():
-                found = last[1].run(arrays)
-                if found is not None:
-                    return found[0]
+                found = None
+            if found is not None:
+                return found[0]
         return self._looked_up(args, kwargs)
 
     def _looked_up(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         leaves: list[Any] = []
         structure = apart((args, kwargs), leaves)
-        arrays = [np.ascontiguousarray(as_array(x)).reshape(np.shape(as_array(x))) for x in leaves]
-        key = (structure, tuple((x.shape, x.dtype.char) for x in arrays))
+        arrays = [_plain(x) for x in leaves]
+        key = (structure, tuple([(x.shape, x.dtype.char) for x in arrays]))
         known = self.steps.setdefault(key, [])
-        for step in known:
-            if step.current():
-                if structure == (tuple, ((tuple, ("array",) * len(args)), (dict, ()))):
-                    self.last = len(args), step
-                found = step.run(tuple(arrays))
-                if found is None:
-                    raise CompileError("tg.jit: a step refuses the signature that it was recorded for", {"key": key})
-                return found[0]
-        return self._recorded(structure, arrays, leaves, known)
+        step = next((one for one in known if one.current()), None)
+        if step is None:
+            return self._recorded(structure, arrays, leaves, known)
+        if len(arrays) == len(args) and not kwargs:
+            self.flat[len(args)] = step
+        found = step.run(tuple(arrays))
+        if found is None:
+            raise CompileError("tg.jit: a step refuses the signature that it was recorded for", {"signature": key})
+        for given, array in zip(leaves, arrays, strict=True):
+            step.written_back(given, array)
+        return found[0]
 
     def _recorded(self, structure: Any, arrays: list[Array], leaves: list[Any], known: list[Step]) -> Any:
         given = [
@@ -75,21 +79,70 @@ class Compiled:
         args, kwargs = together(structure, iter(given))
         result, recorder = recorded(lambda: self.function(*args, **kwargs), arrays)
         recorder.forget_gradients()
-        self.count += 1
-        if self.count == MANY + 1:
-            warnings.warn(
-                f"tg.jit: {self.name} was compiled for {self.count} signatures; every new shape, dtype and Python value "
-                "is another: pad batches, or give numbers as arrays",
-                stacklevel=4,
-            )
         outputs: list[Any] = []
         shape = apart((result,), outputs)
-        known.append(Step(recorder, arrays, shape, outputs))
-        return together(
-            shape, iter([x.detach() if isinstance(x, Tensor) and recorder.made(x) else x for x in outputs])
-        )[0]
+        self.newest = Step(recorder, arrays, shape, outputs)
+        known.append(self.newest)
+        if sum(map(len, self.steps.values())) == MANY + 1:
+            warnings.warn(
+                f"tg.jit: {self.name} was compiled for {MANY + 1} signatures; each new shape, dtype and Python value "
+                "is one: pad batches, and give numbers as arrays",
+                stacklevel=4,
+            )
+        return together(shape, iter([_detached(x, recorder) for x in outputs]))[0]
+
+    def _last(self) -> Step:
+        if self.newest is None:
+            raise CompileError(f"tg.jit: {self.name} was not called yet", hint="call it: the first call compiles it")
+        return self.newest
+
+    @property
+    def source(self) -> str:
+        """The emitted module of the signature that was compiled last."""
+        return self._last().text.module
+
+    def plan(self) -> str:
+        """A table of that step: what runs as one, shapes, where results lie, operations and bytes."""
+        return table(self._last().plan)
+
+    def graph(self, style: str = "dot") -> str:
+        """A drawing of that step as text for Graphviz ("dot") or Mermaid ("mermaid")."""
+        return drawn(self._last().plan, style)
+
+
+def _plain(x: Any) -> Array:
+    """The array of an argument, as a step takes it: contiguous, aligned, of native byte order."""
+    array = as_array(x)
+    return array if array.flags.c_contiguous and array.flags.aligned else np.array(array, order="C")
+
+
+def _detached(x: Any, recorder: Recorder) -> Any:
+    """A result of the recorded call; what was computed has no graph, as in every later call."""
+    return wrap(np.array(x._data)) if isinstance(x, Tensor) and recorder.made(x) else x
 
 
 def jit(function: Callable[..., Any]) -> Compiled:
-    """Compile."""
+    """Compile a whole step: forward, backward and the update of parameters become one function of machine code.
+
+    The first call with new shapes, dtypes, Python values or containers runs the function as ever, writes down its op
+    calls and compiles them; later calls run the machine code. Parameters, the state of optimizers and learning rates
+    stay live: eager code sees what a step wrote, and a step what eager code wrote. Arrays and tensors that the function
+    finds outside are read where they lie. Results have no graph, and gradients are not kept in `.grad`.
+
+    Raises CompileError, with the line, for what cannot be part of a compiled step: a value that is read into Python, as
+    in `float(loss)` or a branch; assigning to `.data`; adding to a gradient from outside. Python numbers among the
+    arguments are part of the signature, so each new one compiles anew.
+
+    >>> w = tg.tensor([1.0, 2.0], requires_grad=True)
+    >>> optimizer = tg.optim.SGD([w], lr=0.25)
+    >>> @tg.jit
+    ... def step(x):
+    ...     optimizer.zero_grad()
+    ...     loss = (x * w * w).sum()
+    ...     loss.backward()
+    ...     optimizer.step()
+    ...     return loss
+    >>> [step(tg.ones(2)).item() for _ in range(3)], w.detach()
+    ([5.0, 1.25, 0.3125], Tensor([0.125, 0.25 ]))
+    """
     return Compiled(function)

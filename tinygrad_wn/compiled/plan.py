@@ -82,7 +82,7 @@ def _joined(calls: list[Call]) -> list[Stage]:
 
 
 def _joins(call: Call, stage: Stage) -> bool:
-    """Whether a loop can do this as well: the same places, and what it writes is read at the place where it was made."""
+    """Whether a loop can do this as well: the same places, and what it wrote is read at the place where it was made."""
     if call.results[0].shape != stage.calls[0].results[0].shape:
         return False
     written = {one.results[0].memory: one.results[0] for one in stage.calls}

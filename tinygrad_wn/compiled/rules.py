@@ -230,10 +230,14 @@ def update(to: Writer, call: Call) -> bool:
         views = [vector(x) for x in row if isinstance(x, View)]
         made = [to.view(x, "writes_c") for x in views[:-1] if x is not None]
         made += [to.view(x, "reads_c") for x in views[-1:] if x is not None]
-        listed = ", ".join([*made, *numbers])
-        if parts(row[0].size, LARGE) > 1:
-            several = to.use("rules", f"{name}_in_parts")
-            to.choose(lambda: to.add(f"{several}(threads, {listed})"), lambda: to.add(f"{name}({listed})"))
-        else:
-            to.add(f"{name}({listed})")
+        size = views[0].size if views[0] is not None else 0
+        _updated(to, name, ", ".join([*made, *numbers]), parts(size, LARGE) > 1)
     return True
+
+
+def _updated(to: Writer, name: str, listed: str, large: bool) -> None:
+    if not large:
+        to.add(f"{name}({listed})")
+        return
+    several = to.use("rules", f"{name}_in_parts")
+    to.choose(lambda: to.add(f"{several}(threads, {listed})"), lambda: to.add(f"{name}({listed})"))

@@ -78,10 +78,7 @@ class Step:
                 if now.keys() != held.keys() or not all(now[name] is held[name] for name in held):
                     return False
             self.changes = changes[0]
-        for fact, value in self.facts:
-            if fact() != value:
-                return False
-        return True
+        return all(fact() == value for fact, value in self.facts)
 
     def run(self, arrays: tuple[Array, ...]) -> Any:
         """Run on arrays of the recorded signature; None where one does not fit after all."""
@@ -112,6 +109,12 @@ class Step:
             return [wrap(made[0])]
         values = iter(made)
         return together(self.structure, iter([wrap(next(values)) if isinstance(x, View) else x for x in self.leaves]))
+
+    def written_back(self, given: Any, array: Array) -> None:
+        """Give what the step wrote into the copy of an argument back to the argument."""
+        own = given._data if isinstance(given, Tensor) else given
+        if own is not array and any(x is array for x in self.targets):
+            np.copyto(own, array)
 
     def _prepare(self) -> None:
         place = 0

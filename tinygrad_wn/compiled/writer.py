@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..op import OPS
-from .plan import MOVES, Plan, Stage
+from .plan import BORDER, MOVES, Plan, Stage
 from .record import Call, Memory, Number, Operand, View
 
 RULES: dict[str, Callable[[Writer, Call], bool]] = {}
@@ -66,7 +66,7 @@ class Writer:
         self.scalars: set[str] = set()
         self.held: list[Memory] = []
         self.failing: list[Call] = []
-        self.depth, self.scratch = 1, 0
+        self.depth, self.scratch, self.taken = 1, 0, 0
         self.parallel = self.written = self.fragile = False
 
     def use(self, module: str, name: str) -> str:
@@ -117,10 +117,11 @@ class Writer:
         return self.names[how, x]
 
     def aside(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> View:
-        """Memory for one call alone."""
-        like = np.empty(shape, dtype)
-        self.scratch = max(self.scratch, like.nbytes)
-        return View(Memory("made", like, self.plan.bytes), 0, shape, like.strides, dtype)
+        """Memory for one call alone, beside what the call took already."""
+        like, start = np.empty(shape, dtype), self.taken
+        self.taken += -(-like.nbytes // BORDER) * BORDER
+        self.scratch = max(self.scratch, self.taken)
+        return View(Memory("made", like, self.plan.bytes + start), 0, shape, like.strides, dtype)
 
     def choose(self, several: Callable[[], None], one: Callable[[], None]) -> None:
         """Write what several threads do, and what one does."""
@@ -140,7 +141,7 @@ class Writer:
         self._begin()
         self._check_arguments()
         for i, stage in enumerate(self.plan.stages):
-            call = stage.calls[0]
+            call, self.taken = stage.calls[0], 0
             self.add(f"# {i}: {' '.join(one.op.name for one in stage.calls)} {list(call.results[0].shape)}")
             if stage.fused:
                 Loop(self, stage).write()
@@ -148,8 +149,9 @@ class Writer:
                 self._leave(call)
             self.written = self.written or any(one.writes for one in stage.calls)
         self._end()
-        flags = {"scratch": self.scratch, "parallel": self.parallel, "fragile": self.fragile}
-        return Text(self._module(), self.parts, self.held, self.failing, **flags)
+        text = Text(self._module(), self.parts, self.held, self.failing, self.scratch)
+        text.parallel, text.fragile = self.parallel, self.fragile
+        return text
 
     def _begin(self) -> None:
         self.lines, self.names = [], {}

@@ -28,23 +28,41 @@ def _asarray(x: Any) -> Any:
     return x
 
 
-def _chosen(mine: Any, numpys: Any) -> Any:
-    """A function that is `mine` for floats, else NumPy's."""
+def _exp(x: Any) -> Any:
+    return np.exp(x)
 
-    def function(x: Any) -> Any:
-        return numpys(x)
 
-    def choose(x: Any) -> Any:
-        return (lambda x: mine(x)) if isinstance(x, types.Float) else (lambda x: numpys(x))
+def _log(x: Any) -> Any:
+    return np.log(x)
 
-    overload(function, jit_options={"error_model": "numpy"})(choose)
-    return function
 
+def _exp_of(x: Any) -> Any:
+    def in_vectors(x: Any) -> Any:
+        return vector_exp(x)
+
+    def by_numpy(x: Any) -> Any:
+        return np.exp(x)
+
+    return in_vectors if isinstance(x, types.Float) else by_numpy
+
+
+def _log_of(x: Any) -> Any:
+    def in_vectors(x: Any) -> Any:
+        return vector_log(x)
+
+    def by_numpy(x: Any) -> Any:
+        return np.log(x)
+
+    return in_vectors if isinstance(x, types.Float) else by_numpy
+
+
+overload(_exp)(_exp_of)
+overload(_log)(_log_of)
 
 NUMBERS = ModuleType("numpy of numbers", "NumPy's functions, for single numbers.")
 vars(NUMBERS).update({name: value for name, value in vars(np).items() if not name.startswith("__")})
 vars(NUMBERS).update(where=kernel(_where), asarray=kernel(_asarray))
-vars(NUMBERS).update(exp=_chosen(vector_exp, np.exp), log=_chosen(vector_log, np.log))
+vars(NUMBERS).update(exp=_exp, log=_log)
 
 
 @kernel
@@ -52,8 +70,14 @@ def _erf(x: Any) -> Any:
     return math.erf(x)
 
 
-OWN = {"erf": _erf}
-"""Where the definition goes over an array itself."""
+@kernel
+def _clip(x: Any, low: Any, high: Any) -> Any:
+    y = x if low is None else np.maximum(x, low)
+    return y if high is None else np.minimum(y, high)
+
+
+OWN = {"erf": _erf, "clip": _clip}
+"""Where the definition goes over an array itself, or asks for dtypes."""
 
 
 @cache

@@ -157,7 +157,8 @@ def clip(x: Distinct, min: Distinct = None, max: Distinct = None) -> Array:
     Tensor([-1. ,  0.5,  1. ])
     """
     low = x if min is None else np.maximum(x, min)
-    return low if max is None else np.minimum(low, max)
+    dtype = np.result_type(*(a for a in (x, min, max) if a is not None))
+    return np.asarray(low if max is None else np.minimum(low, max), dtype)
 
 
 @clip.vjp

@@ -143,7 +143,7 @@ class Adam(Optimizer):
             "weight_decay": float(group["weight_decay"]),
             "decoupled": self.decoupled,
         }
-        for step, now in by_step.items():
+        for now in by_step.values():
             targets: list[Tensor] = []
             tensors: list[Tensor] = []
             for p, g, state in now:
