@@ -1,6 +1,6 @@
 """Compiled steps: a step is recorded, planned, written as one Python function, and run as machine code."""
 
-from . import rules
+from . import moves, products, reductions, rules
 from .jit import Compiled, jit
 
-__all__ = ["Compiled", "jit", "rules"]
+__all__ = ["Compiled", "jit", "moves", "products", "reductions", "rules"]

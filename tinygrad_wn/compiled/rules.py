@@ -218,9 +218,7 @@ def update(to: Writer, call: Call) -> bool:
     rows = [arrays[i : i + each + 1] for i in range(0, len(arrays), each + 1)]
     if any(not isinstance(x, View) or not x.whole for x in arrays):
         return False
-    if [x for row in rows for x in row[:-1]] != list(call.results) or any(
-        isinstance(x, View) for x in call.operands[:scalars]
-    ):
+    if [x for row in rows for x in row[:-1]] != list(call.results):
         return False
     names = {"sgd_update": ("weight_decay",), "momentum_update": ("momentum", "nesterov", "weight_decay")}
     options = names.get(call.op.name, ("beta1", "beta2", "eps", "weight_decay", "decoupled"))

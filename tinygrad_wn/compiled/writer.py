@@ -133,7 +133,9 @@ class Writer:
             self.depth -= 1
 
     def number(self, x: Operand) -> str:
-        """A Python number, or one that is found anew in each step."""
+        """A Python number, the one of an array, or one that is found anew in each step."""
+        if isinstance(x, View):
+            return f"{self.view(x, 'reads')}[()]"
         return f"now[{x.place}]" if isinstance(x, Number) else repr(x)
 
     def write(self) -> Text:
