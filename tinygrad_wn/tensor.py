@@ -353,7 +353,7 @@ def as_array(data: Any, dtype: Any = None) -> Array:
         dtype = np.float32 if array.dtype == np.float64 and not hasattr(data, "dtype") else array.dtype
     wanted = np.dtype(dtype)
     if not wanted.isnative:
-        wanted = wanted.newbyteorder("=")
+        wanted = np.dtype(wanted.type)
     if wanted.kind not in "iub" and wanted not in (np.float32, np.float64):
         raise DTypeError(
             "tensor: values must be float32, float64, integers or booleans",

@@ -113,7 +113,8 @@ class Compiled:
 def _plain(x: Any) -> Array:
     """The array of an argument, as a step takes it: contiguous, aligned, of native byte order."""
     array = as_array(x)
-    return array if array.flags.c_contiguous and array.flags.aligned else np.array(array, order="C")
+    plain = array.flags.c_contiguous and array.flags.aligned and array.dtype is np.dtype(array.dtype.type)
+    return array if plain else np.array(array, array.dtype.type, order="C")
 
 
 def _detached(x: Any, recorder: Recorder) -> Any:

@@ -236,10 +236,9 @@ class Loop:
             own = call.results[0]
             to.add(f"t{k} = {self._expression(call)}")
             self.values[own] = f"t{k}"
-            if own in outputs:
-                to.add(
-                    f"{to.view(self._flattened(own), 'writes_c' if self.flat else 'writes')}[{self._place(own)}] = t{k}"
-                )
+        for own in self.stage.writes():  # when all is read: a result may lie where an operand was
+            name = to.view(self._flattened(own), "writes_c" if self.flat else "writes")
+            to.add(f"{name}[{self._place(own)}] = {self.values[own]}")
         to.depth = start
 
     def _count(self) -> int:
