@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numba import types
+from numba.core import cgutils
 from numba.np import arrayobj
 
 from .address import pointer_at
@@ -27,9 +28,11 @@ def _viewer(layout: str, readonly: bool) -> Any:
             _, address, shape, steps = arguments
             array = arrayobj.make_array(kind)(context, at)
             whole: Callable[..., Any] = arrayobj.populate_array
-            size = context.get_constant(types.intp, kind.dtype.bitwidth // 8)
-            data = at.inttoptr(address, context.get_data_type(kind.dtype).as_pointer())
-            whole(array, data=data, shape=shape, strides=steps, itemsize=size, meminfo=None)
+            number = context.get_data_type(kind.dtype)
+            size = context.get_constant(types.intp, context.get_abi_sizeof(number))
+            sizes, distances = (cgutils.unpack_tuple(at, one, kind.ndim) for one in (shape, steps))
+            data = at.inttoptr(address, number.as_pointer())
+            whole(array, data=data, shape=sizes, strides=distances, itemsize=size, meminfo=None)
             return array._getvalue()
 
         return kind(dtype, types.int64, shape, steps), build
