@@ -267,14 +267,7 @@ class Op(Generic[P]):
 
     def compute_into(self, targets: list[Any], arrays: list[Any], params: dict[str, Any]) -> bool:
         """Let the kernel write straight into `targets`, where it can; they may be inputs of the same call."""
-        if not (self.inplace and self.kernel and kernels_are_on()):
-            return False
-        shapes, dtype, _ = _facts(arrays)
-        found = self.result_shape(shapes, params)
-        found = found if self.several else (found,)
-        if dtype is None or not all(t.shape == s and t.dtype == dtype for t, s in zip(targets, found, strict=True)):
-            return False
-        return _apart(targets, arrays) and self.kernel(*targets, *_without_numbers(arrays, dtype), **params)
+        return bool(self.inplace and self.kernel and kernels_are_on() and self.kernel(*targets, *arrays, **params))
 
     def _check_integers(self, arrays: list[Any]) -> None:
         for i, name in self.integers:
@@ -308,23 +301,6 @@ def _without_numbers(arrays: list[Any], dtype: np.dtype[Any]) -> list[Any]:
     return [np.asarray(a, dtype) if type(a) in NUMBERS else a for a in arrays]
 
 
-def _apart(targets: list[Any], arrays: list[Any]) -> bool:
-    """Whether each target can be written while inputs are read: memory of its own that no other array looks into."""
-    own = {id(t) for t in targets}
-    if len(own) < len(targets) or not all(
-        t.base is None and t.flags.c_contiguous and t.flags.writeable for t in targets
-    ):
-        return False
-    seen: set[int] = set()
-    for a in arrays:
-        base = getattr(a, "base", None)
-        owner = id(a) if base is None else id(base)
-        if owner in own and (owner in seen or base is not None):
-            return False
-        seen.add(owner)
-    return True
-
-
 def op(
     *,
     cases: list[Case],
@@ -339,7 +315,7 @@ def op(
     `cases` are legal calls; `shape` maps input shapes and params to the result's shape; `kernel(*results, *inputs,
     **params)` fills its first arguments and says whether it took the call; `gradient=False` is an op whose result is
     data; `elementwise` says that NumPy itself checks shapes by broadcasting; `inplace` that the kernel may be given
-    inputs as results, each number of which it reads before it writes it.
+    inputs as results, each number of which it reads before it writes it, and checks itself all that it is given.
     """
 
     def declare(definition: Callable[P, Any]) -> Op[P]:
