@@ -108,7 +108,8 @@ class Operators:
                 found = index_arrays(part)
                 parts += [HERE] * len(found)
                 arrays += found
-                plain[-1] = np.asarray(part)
+                if not (found and found[0] is part):
+                    plain[-1] = np.asarray(part)
         if any(isinstance(part, np.ndarray) and part.dtype.kind == "b" for part in plain):
             check_masks(self.shape, tuple(plain))
         return call("index", self, *arrays, key=tuple(parts))
@@ -234,6 +235,8 @@ def check_masks(shape: Shape, key: tuple[Any, ...]) -> None:
 
 def index_arrays(part: Any) -> list[Any]:
     """Integer arrays that select what `part` selects; a boolean array turns into the places where it is true."""
+    if hasattr(part, "dtype") and part.dtype.kind in "iu":
+        return [part]  # a tensor's values are not read: a compiled step reads them anew each time
     array = np.asarray(part)
     if array.size == 0 and isinstance(part, list):
         array = array.astype(np.int64)
@@ -246,4 +249,4 @@ def index_arrays(part: Any) -> list[Any]:
             "an index must be made of integers, slices, None, Ellipsis, integer or boolean arrays",
             {"found": repr(part)},
         )
-    return [array if isinstance(part, list | tuple) else part]
+    return [array]

@@ -96,12 +96,20 @@ def extreme(to: Writer, call: Call) -> bool:
     if not known(call.operands[0], *call.results):
         return False
     at = _sweep(to, call, _axes(call))
-    at.store(_extreme(at, call.results[0].dtype, "larger" if call.op.name == "max" else "smaller"))
+    at.store(_top(at, call.results[0].dtype, smallest=call.op.name == "min"))
     return at.end()
 
 
-def _extreme(at: Sweep, dtype: np.dtype[Any], which: str = "larger") -> str:
-    return at.fold(dtype, at.x(0, dtype, first=True), f"{at.to.use('reduce', which)}({{0}}, {at.x(0, dtype)})")
+def _top(at: Sweep, dtype: np.dtype[Any], *, smallest: bool = False, size: bool = False) -> str:
+    """The largest number of each slice, or the smallest, or the largest `size` where there is one; NaN wins."""
+    first, x = at.x(0, dtype, first=True), at.x(0, dtype)
+    if size:
+        first, x = f"{at.to.type_of(dtype)}(0)", f"abs({x})"
+    if at.views[0].dtype != dtype or dtype.kind != "f":
+        return at.fold(dtype, first, f"{at.to.use('reduce', 'smaller' if smallest else 'larger')}({{0}}, {x})")
+    rank = at.to.use("reduce", "rank_below" if smallest else "rank_above")
+    best = at.fold(f"i{dtype.itemsize}", f"{rank}({first})", f"{'min' if smallest else 'max'}({{0}}, {rank}({x}))")
+    return f"{at.to.use('loss', 'ranked')}({at.inputs[0]}, {best})"
 
 
 @rule("prod")
@@ -123,8 +131,8 @@ def argmax(to: Writer, call: Call) -> bool:
     if not known(x, *call.results) or not isinstance(x, View):
         return False
     at = _sweep(to, call, _axes(call))
-    top = _extreme(at, x.dtype)
-    here = f"{to.use('reduce', 'earlier')}({{0}}, int64({at.index()}), {at.x(0)}, {top})"
+    top = _top(at, x.dtype)
+    here = f"{to.use('reduce', 'earlier')}({{0}}, int64({at.index()}), {at.count}, {at.x(0)}, {top})"
     at.store(at.fold(np.int64, f"int64({at.count})", here))
     return at.end()
 
@@ -146,11 +154,9 @@ def soft(to: Writer, call: Call) -> bool:
         return False
     at, dtype = _sweep(to, call, _axes(call)), call.results[0].dtype
     exp, log, plus = to.use("exponential", "exp"), to.use("exponential", "log"), to.use("loss", "plus")
-    larger = f"{to.use('reduce', 'larger')}({{0}}, {at.x(0, dtype)})"
-    finite = ""
+    top = _top(at, dtype)
     if call.op.name == "logsumexp":
-        finite = f"{to.type_of(dtype)}({to.use('reduce', 'finite_or_zero')}({{0}}))"
-    top = at.fold(dtype, at.x(0, dtype, first=True), larger, finite)
+        top = f"{to.type_of(dtype)}({to.use('reduce', 'finite_or_zero')}({top}))"
     power = f"{exp}({at.x(0, dtype)} - {top})"
     if call.op.name == "softmax":
         at.store(power, each=True)
@@ -192,8 +198,8 @@ def _measured(at: Sweep, v: View) -> tuple[str, str]:
     """A power of two that brings the numbers of each slice of input 0 near 1, and Σ of the squares after that."""
     plus, scale = at.to.use("loss", "plus"), "1.0"
     if v.dtype != np.float32:
-        larger, power = at.to.use("reduce", "larger"), at.to.use("norm", "power_for")
-        scale = at.fold(WIDE, "0.0", f"{larger}({{0}}, abs({at.x(0, WIDE)}))", f"{power}({{0}})")
+        top = _top(at, WIDE, size=True)
+        scale = f"{at.to.use('norm', 'power_for')}({top})"
     return scale, at.fold(WIDE, "0.0", f"{plus}({{0}}, ({at.x(0, WIDE)} * {scale}) ** 2)")
 
 
@@ -216,7 +222,7 @@ def exponent(to: Writer, call: Call) -> bool:
     if not known(x, *call.results) or not isinstance(x, View) or x.dtype.kind != "f":
         return False
     at = _sweep(to, call, _axes(call))
-    top = at.fold(x.dtype, f"{to.type_of(x.dtype)}(0)", f"{to.use('reduce', 'larger')}({{0}}, abs({at.x(0)}))")
+    top = _top(at, x.dtype, size=True)
     at.fails(call, f"{top} == 0")
     at.store(f"{to.use('reduce', 'exponent_of')}({top})")
     return at.end()

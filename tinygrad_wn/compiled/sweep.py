@@ -111,7 +111,7 @@ class Sweep:
     def fold(self, dtype: Any, first: str, update: str, finish: str = "") -> str:
         """Gather what the reduced places hold, from `first` on; "{0}" in a text is what was gathered so far."""
         to, start = self.to, self.to.depth
-        name = f"sum{len(to.lines)}"
+        name = f"fold{len(to.lines)}"
         if self.inner:
             size = self.sizes[self.inner[0]]
             name = f"{to.view(to.aside((size,), np.dtype(dtype)), 'writes_c')}[i{self.inner[0]}]"

@@ -6,24 +6,37 @@ import math
 from typing import Any
 
 from .jit import kernel
+from .loss import rank
 
 
 @kernel
 def larger(a: Any, b: Any) -> Any:
-    """The larger of two numbers; NaN wins."""
-    return a if a >= b or a != a else b
+    """The larger of two integers or booleans."""
+    return a if a >= b else b
 
 
 @kernel
 def smaller(a: Any, b: Any) -> Any:
-    """The smaller of two numbers; NaN wins."""
-    return a if a <= b or a != a else b
+    """The smaller of two integers or booleans."""
+    return a if a <= b else b
 
 
 @kernel
-def earlier(place: Any, here: Any, x: Any, top: Any) -> Any:
-    """The earlier of two places where the second counts only if x is the largest value, or NaN as that is."""
-    return here if here < place and (x == top or x != x) else place
+def rank_above(x: Any) -> Any:
+    """An integer that is larger for larger numbers, and largest for NaN: the largest of many is found in vectors."""
+    return rank(x if x == x else abs(x))
+
+
+@kernel
+def rank_below(x: Any) -> Any:
+    """An integer that is larger for larger numbers, and smallest for NaN."""
+    return rank(x if x == x else -abs(x))
+
+
+@kernel
+def earlier(place: Any, here: Any, count: Any, x: Any, top: Any) -> Any:
+    """The earlier of two places of `count`, where the second counts only if x is the largest value, or NaN."""
+    return min(place, here if (x == top) | (x != x) else count)
 
 
 @kernel
