@@ -316,6 +316,7 @@ def test_each_option_reaches_the_training(trained: tuple[Path, str], tmp_path: P
         "epochs": 2,
         "batch": 32,
         "seed": 0,
+        "compiled": True,
     }
 
 
@@ -499,3 +500,35 @@ def test_the_package_runs_as_a_module() -> None:
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (2, "")
     assert err.startswith("tinygrad-wn: load: cannot read the file; ")
+
+
+def test_compiled_steps_are_counted_and_removed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TINYGRAD_WN_CACHE", str(tmp_path / "steps"))
+    assert cli.main(["cache"]) == 0
+    assert capsys.readouterr().out == f"0 compiled steps in {tmp_path / 'steps'}\n"
+    tg.jit(lambda x: 3.25 * x)(tg.ones(3))
+    assert cli.main(["cache"]) == 0
+    assert capsys.readouterr().out.startswith("1 compiled steps")
+    assert cli.main(["cache", "--clear"]) == 0
+    assert list((tmp_path / "steps").glob("**/step_*")) == []
+
+
+def test_the_eager_run_learns_what_the_compiled_one_does(tmp_path, capsys):
+    for name, more in (("compiled", []), ("eager", ["--eager"])):
+        options = [
+            "--data",
+            "moons",
+            "--hidden",
+            "4",
+            "--epochs",
+            "2",
+            "--norm",
+            "weight",
+            "--out",
+            str(tmp_path / name),
+        ]
+        assert cli.main(["train", *options, *more]) == 0
+    capsys.readouterr()
+    one, other = (tg.load(tmp_path / name / "weight-norm.npz").state_dict() for name in ("compiled", "eager"))
+    for name, value in one.items():
+        np.testing.assert_allclose(value, other[name], rtol=1e-5, atol=1e-6)

@@ -24,6 +24,7 @@ from rich.table import Table
 
 from . import __version__, data, io, nn, plots, train
 from .errors import ShapeError, StateError, TinygradWNError, ValueRangeError
+from .kernels.emitted import cache_folder, clear_cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         terminal = sys.stdout.isatty()
         console = Console(force_terminal=terminal, markup=False, highlight=False, emoji=False, soft_wrap=True)
         with train.one_blas_thread():
-            (_train if options.command == "train" else _eval)(options, console)
+            {"train": _train, "eval": _eval, "cache": _cache}[options.command](options, console)
     except KeyboardInterrupt:
         print("tinygrad-wn: interrupted", file=sys.stderr)
         return 130
@@ -96,6 +97,7 @@ def _parser() -> _Parser:
     add("--epochs", type=_at_least(1), default=30, metavar="N", help="passes over the training rows")
     add("--batch", type=_at_least(1), default=32, metavar="N", help="rows in a step")
     add("--seed", type=_at_least(0), default=0, metavar="N", help="decides initial weights and batches")
+    add("--eager", action="store_true", help="do not compile the step")
     add("--out", type=Path, metavar="FOLDER", help="where to write (default: runs/NAME)", default=argparse.SUPPRESS)
 
     two = commands.add_parser(
@@ -107,6 +109,15 @@ def _parser() -> _Parser:
     )
     two.add_argument("model", type=Path, metavar="MODEL", help="a file that train or tg.save wrote")
     two.add_argument("--data", metavar="NAME", help="digits, moons, or the path of an .npz file (default: as trained)")
+
+    three = commands.add_parser(
+        "cache",
+        help="where compiled steps are kept, and how to remove them",
+        description="Print the folder in which steps that tg.jit compiled are kept, and how many. TINYGRAD_WN_CACHE "
+        "names another one.",
+        allow_abbrev=False,
+    )
+    three.add_argument("--clear", action="store_true", help="remove them")
 
     commands.add_parser("bench", help="measure speed beside other frameworks; needs a clone of the repository")
     return parser
@@ -133,6 +144,7 @@ def _train(options: argparse.Namespace, console: Console) -> None:
         epochs=options.epochs,
         batch=options.batch,
         seed=options.seed,
+        compiled=not options.eager,
     )
     whole = data.by_name(options.data)
     if whole.classes < 2:
@@ -211,6 +223,13 @@ def _table(history: list[train.Record], networks: int) -> Table:
     for name, shown in rows.items():
         table.add_row(name, *map(shown, last))
     return table
+
+
+def _cache(options: argparse.Namespace, console: Console) -> None:
+    if options.clear:
+        console.print(f"removed {clear_cache()} compiled steps from {cache_folder()}")
+    else:
+        console.print(f"{len(list(cache_folder().glob('step_*.py')))} compiled steps in {cache_folder()}")
 
 
 def _eval(options: argparse.Namespace, console: Console) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.linalg import lapack_lite
 
 from . import nn, optim
+from .compiled import jit
 from .data import batches
 from .errors import ValueRangeError
 from .walk import no_grad
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from .data import Dataset
+    from .domains import Array
     from .optim import Optimizer
+    from .tensor import Tensor
 
 BLOCK = 1024
 
@@ -47,6 +50,8 @@ class Plan:
     epochs: int
     batch: int
     seed: int
+    compiled: bool = True
+    """Whether a step is machine code as a whole, by `tg.jit`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,18 +113,15 @@ def fit(
     >>> [record.epoch for (record,) in fit(plan, networks(plan, 2, 2), train, test)]
     [1, 2]
     """
-    optimizers = {name: _optimizer(plan, model) for name, model in models.items()}
+    steps = {name: _step(plan, model) for name, model in models.items()}
     order = np.random.default_rng((plan.seed, 1))  # not the numbers that made the initial weights
     for epoch in range(1, plan.epochs + 1):
         total = dict.fromkeys(models, 0.0)
         seconds: dict[str, list[float]] = {name: [] for name in models}
         for x, y in batches(train, plan.batch, order):
-            for name, model in models.items():
+            for name, step in steps.items():
                 start = perf_counter()
-                optimizers[name].zero_grad()
-                loss = nn.cross_entropy(model(x), y)
-                loss.backward()
-                optimizers[name].step()
+                loss = step(x, y)
                 seconds[name].append(perf_counter() - start)
                 total[name] += loss.item() * len(y)
             after_batch()
@@ -170,6 +172,19 @@ def one_blas_thread() -> Iterator[None]:
     finally:
         for (_, setter), count in zip(found, before, strict=True):
             setter(count)
+
+
+def _step(plan: Plan, model: nn.Sequential) -> Callable[[Array, Array], Tensor]:
+    optimizer = _optimizer(plan, model)
+
+    def step(x: Array, y: Array) -> Tensor:
+        optimizer.zero_grad()
+        loss = nn.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return jit(step) if plan.compiled else step
 
 
 def _optimizer(plan: Plan, model: nn.Module) -> Optimizer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -50,10 +49,11 @@ class Selection:
         gap = next((i for i, part in enumerate(parts) if part is Ellipsis), len(parts))
         parts[gap : gap + 1] = [slice(None)] * (len(x.shape) - named) or [Ellipsis][: gap < len(parts)]
         self.common = np.broadcast_shapes(*(one.shape for one in arrays))
-        self.picked = [one for one in arrays]
+        self.picked = list(arrays)
         kept: list[tuple[int, int]] = []
         run: list[tuple[int, int]] = []
-        start, source, first, places = x.start, 0, len(x.shape), []
+        places: list[int] = []
+        start, source, first = x.start, 0, len(x.shape)
         for i, part in enumerate(parts):
             if part is Ellipsis or part is None:
                 kept += [(1, 0)] if part is None else []

@@ -5,7 +5,6 @@ Formulas as in the definitions, term for term.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np

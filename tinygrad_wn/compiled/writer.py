@@ -189,7 +189,7 @@ class Writer:
         )
         texts = {name: inspect.getsource(OPS[name].__wrapped__) for name in sorted(self.scalars)}
         scalars = "".join(
-            f'{name} = scalar(OPS["{name}"].__wrapped__)  # {_hash(text)}\n' for name, text in texts.items()
+            f'{name}_of = scalar(OPS["{name}"].__wrapped__)  # {_hash(text)}\n' for name, text in texts.items()
         )
         more = "from tinygrad_wn.kernels.scalars import scalar\nfrom tinygrad_wn.op import OPS\n" if scalars else ""
         head = f"from numpy import {', '.join(sorted(self.types))}\n\n{known}\n{more}"
@@ -271,7 +271,7 @@ class Loop:
             else:
                 known = isinstance(x, View) and x.dtype == common
                 arguments.append(self._value(x) if known else f"{self.to.type_of(common)}({self._value(x)})")
-        return f"{self.to.type_of(result)}({call.op.name}({', '.join(arguments)}))"
+        return f"{self.to.type_of(result)}({call.op.name}_of({', '.join(arguments)}))"
 
     def _value(self, x: Operand) -> str:
         if not isinstance(x, View):

@@ -12,13 +12,13 @@ from .loss import rank
 @kernel
 def larger(a: Any, b: Any) -> Any:
     """The larger of two integers or booleans."""
-    return a if a >= b else b
+    return max(a, b)
 
 
 @kernel
 def smaller(a: Any, b: Any) -> Any:
     """The smaller of two integers or booleans."""
-    return a if a <= b else b
+    return min(a, b)
 
 
 @kernel
