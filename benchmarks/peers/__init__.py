@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from .base import Contender
 
 OURS = "tinygrad_wn"
+EAGER = "tinygrad_wn eager"
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Peer:
 
 
 PEERS = {
-    OURS: Peer("package:Package"),
+    OURS: Peer("package:Compiled"),
+    EAGER: Peer("package:Eager"),
     "numpy": Peer("by_hand:ByHand"),
     "torch": Peer("pytorch:Eager", ("torch",)),
     "torch.compile": Peer("pytorch:Compiled", ("torch",), compiler=True),

@@ -10,8 +10,8 @@ from ..task import BETAS, EPSILON, MOMENTUM, Array, Arrays
 from .base import Contender
 
 
-class Package(Contender):
-    """Eager steps."""
+class Eager(Contender):
+    """Each op by itself."""
 
     def build(self) -> None:
         tg.set_num_threads(self.task.threads)
@@ -52,6 +52,40 @@ class Package(Contender):
     def predict(self, x: Any) -> None:
         with tg.no_grad():
             self.model(x)
+
+
+class Compiled(Eager):
+    """Whole steps by tg.jit."""
+
+    def build(self) -> None:
+        super().build()
+        self.step = tg.jit(self._step)
+        self.predict = tg.jit(self._predict)
+        self.loss_and_slopes = tg.jit(self._loss_and_slopes)
+
+    def gradients(self, i: int) -> tuple[float, Arrays]:
+        loss, slopes = self.loss_and_slopes(*self.batches[i])
+        return loss.item(), {name: slope.numpy() for name, slope in slopes.items()}
+
+    def outputs(self, i: int) -> Array:
+        return self.predict(self.batches[i][0]).numpy()
+
+    def _loss_and_slopes(self, x: Any, y: Any) -> tuple[tg.Tensor, dict[str, tg.Tensor | None]]:
+        self.optimizer.zero_grad()
+        loss = tg.cross_entropy(self.model(x), y)
+        loss.backward()
+        return loss, {name: p.grad for name, p in self.parameters.items()}
+
+    def _step(self, x: Any, y: Any) -> tg.Tensor:
+        self.optimizer.zero_grad()
+        loss = tg.cross_entropy(self.model(x), y)
+        loss.backward()
+        self.optimizer.step()
+        return loss
+
+    def _predict(self, x: Any) -> tg.Tensor:
+        with tg.no_grad():
+            return self.model(x)
 
 
 def _path(name: str) -> str:

@@ -76,7 +76,12 @@ def _clip(x: Any, low: Any, high: Any) -> Any:
     return y if high is None else np.minimum(y, high)
 
 
-OWN = {"erf": _erf, "clip": _clip}
+@kernel
+def _relu_pullback(ct: Any, x: Any) -> Any:
+    return ct if x > 0 else 0
+
+
+OWN = {"erf": _erf, "clip": _clip, "relu_pullback": _relu_pullback}
 """Where the definition goes over an array itself, or asks for dtypes."""
 
 

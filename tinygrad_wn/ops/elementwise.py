@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import kernels
-from ..domains import AboveMinusOne, Array, NonZero, Positive, Real, Shape
+from ..domains import AboveMinusOne, Array, NonZero, Positive, Real
 from ..op import case, op
-from ..shapes import Misfit, same
+from ..shapes import broadcast, same
 from .comparison import sign
 
 if TYPE_CHECKING:
@@ -230,13 +230,7 @@ def relu_vjp(ct: Tensor, _: None, x: Tensor) -> Tensor:
     return relu_pullback(ct, x)
 
 
-def _alike(ct: Shape, x: Shape) -> Shape:
-    if ct != x:
-        raise Misfit("the cotangent must have the shape of x")
-    return x
-
-
-@op(cases=[case("(m,n),(m,n)"), case("(),()")], shape=_alike, elementwise=True, kernel=kernels.relu_pullback)
+@op(cases=[case("(m,n),(m,n)"), case("(),()")], shape=broadcast, elementwise=True, kernel=kernels.relu_pullback)
 def relu_pullback(ct: Real, x: NonZero) -> Array:
     """ct where x > 0, else 0: the cotangent of x in relu.
 
@@ -244,7 +238,7 @@ def relu_pullback(ct: Real, x: NonZero) -> Array:
     >>> relu_pullback(tg.tensor([3.0, 3.0]), tg.tensor([1.0, -2.0]))
     Tensor([3., 0.])
     """
-    return np.where(np.greater(x, 0), ct, 0)
+    return np.where(np.greater(x, 0), ct, np.zeros((), np.result_type(ct, x)))
 
 
 @relu_pullback.vjp

@@ -1,0 +1,185 @@
+"""Every declared op in a compiled step equals itself outside of one: values, gradients, layouts, errors.
+
+Bounds: moves, comparisons and whole numbers are equal bit for bit. Other elementwise ops are within 8 units of the last
+place, as NumPy and the loops each are right to a few. Ops that add or multiply many numbers are within 32 units of the
+size of what they add, in norm: eager sums in another order, or in float32 where a compiled step sums in float64.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from every_op import every_elementwise_op, every_op, every_smooth_op, floats, outputs, random, smooth
+from hypothesis import assume, given, settings, strategies as st
+
+import tinygrad_wn as tg
+from tinygrad_wn import nn
+from tinygrad_wn.compiled.jit import Compiled
+from tinygrad_wn.domains import Array, Domain
+from tinygrad_wn.errors import CompileError, ShapeError, TinygradWNError, ZeroNormError
+from tinygrad_wn.op import OPS, Op
+from tinygrad_wn.testing.strategies import calls
+
+few = settings(max_examples=max(settings.default.max_examples // 20, 1), deadline=None)
+"""Each example is compiled, which takes a third of a second."""
+
+MOVES = ("structural", "comparison")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A folder for emitted steps that goes with the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TINYGRAD_WN_CACHE", str(tmp_path_factory.mktemp("steps")))
+        yield
+
+
+def native(step: Compiled) -> bool:
+    """Whether every compiled step is one function of machine code, without a call of NumPy in it."""
+    return all(len(one.text.parts) == 1 for known in step.steps.values() for one in known)
+
+
+def flat(tree: Any) -> list[Any]:
+    """Arrays of nested results."""
+    if isinstance(tree, list | tuple):
+        return list(itertools.chain.from_iterable(map(flat, tree)))
+    return [np.asarray(tree.detach() if isinstance(tree, tg.Tensor) else tree)]
+
+
+def size_of(arrays: Any) -> float:
+    """The size of what a call may add up: Σ x² of all its inputs, at least 1."""
+    return max(1.0, float(sum(np.sum(np.square(np.abs(x), dtype=np.float64)) for x in flat(arrays) if x.dtype != "O")))
+
+
+def check(op: Op[...], fast: Any, slow: Any, arrays: Any) -> None:
+    """Results of a compiled step against those of eager, within the bounds that the module names."""
+    for y, expected in zip(flat(fast), flat(slow), strict=True):
+        assert (y.dtype, y.shape) == (expected.dtype, expected.shape)
+        if y.dtype.kind != "f" or (op.__module__.endswith(MOVES) and op.name not in ("sum_to", "scatter")):
+            np.testing.assert_array_equal(y, expected)
+        elif op.elementwise:
+            np.testing.assert_allclose(y, expected, rtol=8 * float(np.finfo(y.dtype).eps), atol=1e-300)
+        else:
+            near(y, expected, 32, size_of(arrays))
+
+
+def near(y: Array, expected: Array, units: float, size: float) -> None:
+    """Within `units` of the last place, in norm; NaN and infinities are at the same places."""
+    finite = np.isfinite(expected)
+    np.testing.assert_array_equal(np.where(finite, 0, y), np.where(finite, 0, expected))
+    wide, right = (np.where(finite, one, 0).astype(np.float64) for one in (y, expected))
+    bound = units * float(np.finfo(y.dtype).eps) * (float(np.linalg.norm(right)) + size)
+    assert np.linalg.norm(wide - right) <= bound, (y, expected)
+
+
+def others(arrays: tuple[Any, ...], seed: int) -> tuple[Any, ...]:
+    """The same values at other places: as legal as they were."""
+    rng = np.random.default_rng(seed)
+    return tuple(None if x is None else rng.permutation(x.ravel()).reshape(x.shape) for x in arrays)
+
+
+def held(op: Op[...], function: Callable[..., Any], groups: list[tuple[Any, ...]]) -> None:
+    """Call a compiled function of several calls' arrays three times; each must equal eager."""
+    step = tg.jit(function)
+    for given_ in (groups, groups, [others(one, 1) for one in groups], groups):
+        slow = function(given_)
+        for one, expected, arrays in zip(step(given_), slow, given_, strict=True):
+            check(op, one, expected, [x for x in arrays if x is not None])
+    assert step.count == 1
+    assert native(step), next(iter(step.steps.values()))[0].source
+
+
+def some_calls(data: st.DataObject, op: Op[...]) -> tuple[list[tuple[Any, ...]], list[dict[str, Any]]]:
+    """Several calls of one op, which are compiled as one step: both float dtypes, and any of its cases."""
+    drawn = [data.draw(calls(op, dtype)) for dtype in (np.float32, np.float64, data.draw(floats))]
+    return [smooth(op, arrays) for arrays, _ in drawn], [params for _, params in drawn]
+
+
+@every_op
+@few
+@given(data=st.data())
+def test_every_op_equals_eager_in_machine_code_alone(op: Op[...], data: st.DataObject) -> None:
+    groups, params = some_calls(data, op)
+
+    def function(given_: Any) -> Any:
+        return [op(*arrays, **more) for arrays, more in zip(given_, params, strict=True)]
+
+    held(op, function, groups)
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=OPS.keys())
+def test_every_case_of_every_op_has_machine_code(op: Op[...]) -> None:
+    """One step of all cases, with sizes of which none is 1: no call is left to NumPy."""
+    rng = np.random.default_rng(0)
+    groups = [tuple(legal(op, i, x, rng) for i, x in enumerate(inputs(case.shapes))) for case in op.cases]
+
+    def function(given_: Any) -> Any:
+        return [op(*arrays, **case.params) for arrays, case in zip(given_, op.cases, strict=True)]
+
+    step = tg.jit(function)
+    step(groups)
+    assert native(step)
+    for one, expected, arrays in zip(step(groups), function(groups), groups, strict=True):
+        check(op, one, expected, arrays)
+
+
+def inputs(shapes: str) -> list[tuple[tuple[int, ...], int]]:
+    """The shape of each input of a case, and the bound of its integers."""
+    found = []
+    for part in shapes.split("),("):
+        names, _, below = part.lstrip("(").partition(")")
+        sizes = tuple(int(n) if n.isdigit() else 2 + ord(n) % 4 for n in names.split(",") if n)
+        below = below.lstrip(":")
+        found.append((sizes, int(below) if below.isdigit() else 2 + ord(below) % 4 if below else 4))
+    return found
+
+
+def legal(op: Op[...], i: int, described: tuple[tuple[int, ...], int], rng: np.random.Generator) -> Array:
+    """Random numbers of the domain of input i."""
+    (shape, below), domain = described, op.domains[op.input_names[min(i, len(op.input_names) - 1)]]
+    if domain.kind != "real":
+        return rng.integers(0, 2 if domain.kind == "boolean" else below, shape).astype(
+            bool if domain.kind == "boolean" else np.int64
+        )
+    return inside(np.asarray(rng.uniform(-2, 2, shape), np.float32), domain, np)
+
+
+def inside(x: Any, domain: Domain, of: Any) -> Any:
+    """Numbers as they are, or moved into a domain."""
+    if domain.low > -np.inf:
+        return of.abs(x) + np.float32(domain.low + 0.5)
+    return x + of.where(of.less(x, 0), np.float32(-0.5), np.float32(0.5)) if domain.away else x
+
+
+@every_smooth_op
+@few
+@given(data=st.data())
+def test_gradients_of_every_op_equal_eager_in_machine_code_alone(op: Op[...], data: st.DataObject) -> None:
+    groups, params = some_calls(data, op)
+    groups, params = groups[:2], params[:2]
+
+    def gradients(arrays: Any, more: Any) -> Any:
+        places = [i for i, x in enumerate(arrays) if x is not None and np.dtype(x.dtype).kind == "f"]
+
+        def value(*xs: Any) -> Any:
+            full = list(arrays)
+            for i, x in zip(places, xs, strict=True):
+                full[i] = x
+            rng = np.random.default_rng(0)
+            return sum(((y * random(rng, y)).sum() for y in outputs(op(*full, **more))), tg.tensor(0.0))
+
+        return tg.grad(value, tuple(range(len(places))))(*[arrays[i] for i in places])
+
+    def function(given_: Any) -> Any:
+        return [gradients(arrays, more) for arrays, more in zip(given_, params, strict=True)]
+
+    step = tg.jit(function)
+    for given_ in (groups, groups, [smooth(op, others(one, 1)) for one in groups]):
+        for found, slow, arrays in zip(step(given_), function(given_), given_, strict=True):
+            for y, expected in zip(flat(found), flat(slow), strict=True):
+                assert (y.dtype, y.shape) == (expected.dtype, expected.shape)
+                near(y, expected, 256, size_of([x for x in arrays if x is not None]))
+    assert native(step), step.source
