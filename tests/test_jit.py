@@ -229,7 +229,11 @@ def test_only_one_file_asks_numba_to_compile():
         for path in PACKAGE.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if (isinstance(node, ast.Attribute) and node.attr in compiling)
-        or (isinstance(node, ast.ImportFrom) and {n.name for n in node.names} & compiling and node.module not in ("jit", "compiled"))
+        or (
+            isinstance(node, ast.ImportFrom)
+            and {n.name for n in node.names} & compiling
+            and node.module not in ("jit", "compiled")
+        )
     }
     assert found == {"jit.py"}
 
