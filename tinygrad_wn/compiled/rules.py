@@ -50,13 +50,6 @@ def side_by_side(x: View | None) -> bool:
     return x is not None and (x.steps[1] == x.dtype.itemsize or x.shape[1] == 1)
 
 
-def nothing(to: Writer, dtype: np.dtype[Any], how: str = "reads_c") -> str:
-    """An array without numbers: vectors for *_c, else matrices of two rows."""
-    return (
-        f"{to.use('memory', how)}({to.type_of(dtype)}, 0, {'(0,), (8,)' if how.endswith('_c') else '(2, 0), (8, 8)'})"
-    )
-
-
 @rule("linear")
 def linear(to: Writer, call: Call) -> bool:
     """y ← x·weightᵀ + bias."""
@@ -82,13 +75,13 @@ def matmul(to: Writer, call: Call) -> bool:
 
 def _product(to: Writer, c: View, a: View, b: View, bias: str = "", scales: str = "", scaling: int = 0) -> None:
     arguments = [to.view(c, "writes"), to.view(a, "reads"), to.view(b, "reads")]
-    arguments += [bias or nothing(to, c.dtype), scales or nothing(to, c.dtype, "reads"), str(scaling)]
-    listed = ", ".join(arguments)
-    several, one = to.use("matmul", "multiply_in_parts"), to.use("matmul", "multiply")
+    arguments += [bias or to.nothing(c.dtype), scales or to.nothing(c.dtype, "reads"), str(scaling)]
+    one = to.linked_call("matmul", "multiply", arguments, c.dtype)
     if worth(c, a):
-        to.choose(lambda: to.add(f"{several}(threads, {listed})"), lambda: to.add(f"{one}({listed})"))
+        several = to.linked_call("matmul", "multiply_in_parts", ["threads", *arguments], c.dtype)
+        to.choose(lambda: to.add(several), lambda: to.add(one))
     else:
-        to.add(f"{one}({listed})")
+        to.add(one)
 
 
 def worth(c: View, a: View) -> bool:
@@ -106,24 +99,22 @@ def weight_norm_linear(to: Writer, call: Call) -> bool:
         return False
     if bias is not None and row is None:
         return False
-    shift = nothing(to, c.dtype) if row is None else to.view(row, "reads_c")
+    shift = to.nothing(c.dtype) if row is None else to.view(row, "reads_c")
     if worth(c, a):
         scales = to.aside((2, b.shape[0]), c.dtype)
         _measure(to, call, [to.view(scales, "writes"), to.view(b, "reads"), to.view(each, "reads")], "scale")
         _product(to, c, a, turned(b), shift, to.view(scales, "reads"), BY_COLUMN)
         return True
     arguments = [to.view(c, "writes"), *(to.view(one, "reads") for one in (a, b, each)), shift]
-    to.fails(call, f"{to.use('linear', '_normalized_layer')}({', '.join(arguments)})")
+    to.fails(call, to.linked_call("linear", "_normalized_layer", arguments, c.dtype))
     return True
 
 
 def _measure(to: Writer, call: Call, arguments: list[str], what: str) -> None:
-    listed = ", ".join(arguments)
-    several, one = to.use("linear", f"_{what}_in_parts"), to.use("linear", f"_{what}_rows")
-    to.choose(
-        lambda: to.fails(call, f"{several}(threads, {listed})"),
-        lambda: to.fails(call, f"{one}({listed})"),
-    )
+    dtype = call.results[0].dtype
+    several = to.linked_call("linear", f"_{what}_in_parts", ["threads", *arguments], dtype)
+    one = to.linked_call("linear", f"_{what}_rows", arguments, dtype)
+    to.choose(lambda: to.fails(call, several), lambda: to.fails(call, one))
 
 
 @rule("linear_pullback", "weight_norm_linear_pullback")
@@ -141,23 +132,23 @@ def linear_pullback(to: Writer, call: Call) -> bool:
         return False
     if any(one is None for one, asked in zip(into, wanted, strict=True) if asked):
         return False
-    none = nothing(to, ct.dtype, "writes")
-    sums = nothing(to, ct.dtype, "writes_c") if into[-1] is None else to.view(into[-1], "writes_c")
+    none = to.nothing(ct.dtype, "writes")
+    sums = to.nothing(ct.dtype, "writes_c") if into[-1] is None else to.view(into[-1], "writes_c")
     if worth(x, turned(ct)) or worth(ct, x):
         _pull_back_in_parts(to, call, into, ct, x, v)
-        rest = [to.view(one, "reads") for one in (ct, x, v)] + [nothing(to, ct.dtype), nothing(to, ct.dtype, "reads")]
+        rest = [to.view(one, "reads") for one in (ct, x, v)] + [to.nothing(ct.dtype), to.nothing(ct.dtype, "reads")]
         if into[-1] is not None:
-            to.add(f"{to.use('linear', '_layer_back')}({', '.join([none, none, sums, *rest])})")
+            to.add(to.linked_call("linear", "_layer_back", [none, none, sums, *rest], ct.dtype))
         return True
     arguments = [none if one is None else to.view(one, "writes") for one in into[:-1]] + [sums]
     if normalized:
         arguments += [to.view(one, "reads") for one in (ct, x, v, call.operands[3]) if isinstance(one, View)]
-        arguments.append(nothing(to, ct.dtype))
-        to.fails(call, f"{to.use('linear', '_normalized_back')}({', '.join(arguments)})")
+        arguments.append(to.nothing(ct.dtype))
+        to.fails(call, to.linked_call("linear", "_normalized_back", arguments, ct.dtype))
     else:
         arguments += [to.view(one, "reads") for one in (ct, x, v)]
-        arguments += [nothing(to, ct.dtype), nothing(to, ct.dtype, "reads")]
-        to.add(f"{to.use('linear', '_layer_back')}({', '.join(arguments)})")
+        arguments += [to.nothing(ct.dtype), to.nothing(ct.dtype, "reads")]
+        to.add(to.linked_call("linear", "_layer_back", arguments, ct.dtype))
     return True
 
 
@@ -199,11 +190,11 @@ def cross_entropy(to: Writer, call: Call) -> bool:
         return False
     arguments = [to.view(into, "writes_c"), *(to.view(one, "reads_c") for one in share if one is not None)]
     arguments += [to.view(x, "reads_c"), to.view(classes, "reads_c")]
-    arguments.append(to.view(weight, "reads_c") if isinstance(weight, View) else nothing(to, x.dtype))
+    arguments.append(to.view(weight, "reads_c") if isinstance(weight, View) else to.nothing(x.dtype))
     reduction = call.params["reduction"]
     flags = [str(reduction == "mean")] if ct else [str(reduction == "none"), str(reduction == "mean")]
     name = "_pull_back" if ct else "_cross_entropy"
-    to.fails(call, f"{to.use('loss', name)}({', '.join(arguments + flags)})")
+    to.fails(call, to.linked_call("loss", name, arguments + flags, x.dtype))
     return True
 
 

@@ -14,6 +14,9 @@ from ..op import OPS
 from .plan import BORDER, MOVES, Plan, Stage
 from .record import Call, Memory, Number, Operand, View
 
+NOWHERE = Memory("nowhere", np.empty(0))
+"""Where arrays without numbers are."""
+
 RULES: dict[str, Callable[[Writer, Call], bool]] = {}
 """How a call of an op is written, by its name; a rule says False where it has no words for a call."""
 
@@ -61,6 +64,8 @@ class Writer:
         self.parts: list[Part] = []
         self.functions: list[str] = []
         self.names: dict[tuple[str, View], str] = {}
+        self.kinds: dict[str, str] = {"True": "flag", "False": "flag", "threads": "count"}
+        self.linked: dict[tuple[str, str, int], str] = {}
         self.imports: dict[str, set[str]] = {}
         self.types = {"float64", "int64"}
         self.scalars: set[str] = set()
@@ -73,6 +78,13 @@ class Writer:
         """Import a name of a module of kernels."""
         self.imports.setdefault(module, set()).add(name)
         return name
+
+    def linked_call(self, module: str, name: str, arguments: list[str], dtype: np.dtype[Any]) -> str:
+        """A call of a kernel's machine code, for floats of one dtype. Arrays are named by `view` or `nothing`."""
+        kinds = ", ".join(self.kinds.get(x, "count") for x in arguments)
+        self.use(module, name)
+        own = self.linked.setdefault((name, kinds, dtype.itemsize), f"{name.lstrip('_')}_{len(self.linked)}")
+        return f"{own}({', '.join(arguments)})"
 
     def type_of(self, dtype: np.dtype[Any]) -> str:
         """The name of a dtype in emitted text."""
@@ -94,6 +106,8 @@ class Writer:
     def address(self, x: View) -> str:
         """An expression for where a view begins."""
         memory, start = x.memory, x.start
+        if memory is NOWHERE:
+            return "0"
         if memory.kind in ("argument", "result"):
             self.use("memory", "numbers_of")
             base = f"numbers_of(given, {memory.place})"
@@ -109,12 +123,20 @@ class Writer:
         """The name of an array over a view, made by `how`: reads, writes, reads_c or writes_c."""
         if (how, x) not in self.names:
             name = f"{how[0]}{len(self.names)}"
+            whole = " C" if how.endswith("_c") else ""
+            whole += f" {x.dtype.name}" if whole and x.dtype.kind != "f" else ""
+            self.kinds[name] = f"{'in' if how[0] == 'r' else 'out'} {len(x.shape)}{whole}"
             self.use("memory", how)
             self.add(
                 f"{name} = {how}({self.type_of(x.dtype)}, {self.address(x)}, {_tuple(x.shape)}, {_tuple(x.steps)})"
             )
             self.names[how, x] = name
         return self.names[how, x]
+
+    def nothing(self, dtype: np.dtype[Any], how: str = "reads_c") -> str:
+        """The name of an array without numbers: a vector for *_c, else a matrix of two rows."""
+        shape = (0,) if how.endswith("_c") else (2, 0)
+        return self.view(View(NOWHERE, 0, shape, (dtype.itemsize,) * len(shape), dtype), how)
 
     def aside(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> View:
         """Memory for one call alone, beside what the call took already."""
@@ -192,8 +214,12 @@ class Writer:
             f'{name}_of = scalar(OPS["{name}"].__wrapped__)  # {_hash(text)}\n' for name, text in texts.items()
         )
         more = "from tinygrad_wn.kernels.scalars import scalar\nfrom tinygrad_wn.op import OPS\n" if scalars else ""
+        links = "".join(
+            f'{own} = linked({name}, "{kinds}", {size})\n' for (name, kinds, size), own in self.linked.items()
+        )
+        more += "from tinygrad_wn.kernels.linked import linked\n" if links else ""
         head = f"from numpy import {', '.join(sorted(self.types))}\n\n{known}\n{more}"
-        return "\n\n".join([f"{head}\n{scalars}".rstrip() + "\n", *self.functions]) + "\n"
+        return "\n\n".join([f"{head}\n{scalars}{links}".rstrip() + "\n", *self.functions]) + "\n"
 
 
 def _hash(text: str) -> str:

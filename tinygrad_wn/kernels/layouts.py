@@ -42,10 +42,14 @@ class AnyLayout(dict[int, Callable[..., Any]]):
 
     def __missing__(self, size: int) -> Callable[..., Any]:
         with compiling():
-            self.kernel.compile(tuple(self._type(words.split(), size) for words in self.arguments))
+            self.kernel.compile(self.types(size))
             CLOSED.add(self.kernel)
         self[size] = self.kernel
         return self[size]
+
+    def types(self, size: int) -> tuple[Any, ...]:
+        """Numba's types of the arguments, for floats of `size` bytes."""
+        return tuple(self._type(words.split(), size) for words in self.arguments)
 
     @staticmethod
     def _type(words: list[str], size: int) -> Any:
