@@ -13,6 +13,7 @@ from .jit import kernel, parallel_kernel, prange
 from .layouts import AnyLayout
 from .matmul import BY_COLUMN, BY_ROW, NOT_SCALED, multiply, multiply_in_parts
 from .norm import measure, pull_back_rows, rows_at_once, side_by_side
+from .room import NEAR, near
 from .threads import parts
 from .vector import row_added
 
@@ -37,11 +38,12 @@ def _set_scales(scales: Any, first: Any, scale: Any, length: Any, g: Any) -> Any
 def _scale_rows(scales: Any, v: Any, g: Any) -> Any:
     """For each row of v, what multiplies it to give that row of w; gives 1 at a row of zeros."""
     many = rows_at_once(v)
-    room = np.empty((2, many))
+    room = near(np.float64)
+    power, length = room[:many], room[many : 2 * many]
     for i in range(0, v.shape[0], many):
-        if measure(room[0], room[1], v[i : i + many]):
+        if measure(power, length, v[i : i + many]):
             return 1
-        _set_scales(scales, i, room[0], room[1], g[i : i + many])
+        _set_scales(scales, i, power, length, g[i : i + many])
     return 0
 
 
@@ -49,12 +51,13 @@ def _scale_rows(scales: Any, v: Any, g: Any) -> Any:
 def _pull_back_rows(dv: Any, dg: Any, scales: Any, v: Any, g: Any) -> Any:
     """Turn rows of ∇w, which lie in dv, into rows of ∇v and ∇g; scales as above."""
     many = rows_at_once(v)
-    room = np.empty((2, many))
+    room = near(np.float64)
+    power, length = room[:many], room[many : 2 * many]
     for i in range(0, v.shape[0], many):
         j = i + many
-        if pull_back_rows(dv[i:j], dg[i:j], room[0], room[1], dv[i:j], v[i:j], g[i:j]):
+        if pull_back_rows(dv[i:j], dg[i:j], power, length, dv[i:j], v[i:j], g[i:j]):
             return 1
-        _set_scales(scales, i, room[0], room[1], g[i:j])
+        _set_scales(scales, i, power, length, g[i:j])
     return 0
 
 
@@ -102,7 +105,9 @@ def _layer(y: Any, x: Any, weight: Any, bias: Any, scales: Any) -> None:
 
 @kernel
 def _normalized_layer(y: Any, x: Any, v: Any, g: Any, bias: Any) -> Any:
-    scales = np.empty((2, v.shape[0]), v.dtype)
+    count = 2 * v.shape[0]
+    room = near(v) if count * v.itemsize <= NEAR else np.empty(count, v.dtype)
+    scales = room[:count].reshape(2, v.shape[0])
     if _scale_rows(scales, v, g):
         return 1
     multiply(y, x, v.T, bias, scales, BY_COLUMN)
@@ -122,7 +127,9 @@ def _layer_back(dx: Any, dweight: Any, db: Any, ct: Any, x: Any, weight: Any, bi
 @kernel
 def _normalized_back(dx: Any, dv: Any, dg: Any, db: Any, ct: Any, x: Any, v: Any, g: Any, bias: Any) -> Any:
     """The same with ∇w in the memory of dv."""
-    scales = np.empty((2, v.shape[0]), v.dtype)
+    count = 2 * v.shape[0]
+    room = near(v) if count * v.itemsize <= NEAR else np.empty(count, v.dtype)
+    scales = room[:count].reshape(2, v.shape[0])
     if dv.size:
         multiply(dv, ct.T, x, bias, scales, NOT_SCALED)
         if _pull_back_rows(dv, dg, scales, v, g):

@@ -16,6 +16,7 @@ from ..domains import Array
 from .exponential import exp, log
 from .jit import kernel
 from .layouts import AnyLayout
+from .room import NEAR, near
 from .vector import REAL, SIZE, piece
 
 BLOCK = 4096
@@ -89,7 +90,9 @@ def _cross_entropy(losses: Any, x: Any, target: Any, weight: Any, each: Any, mea
     if _wrong(target, classes):
         return 1
     block = max(1, min(n, BLOCK // classes))
-    powers, tops, rest = np.empty(block * classes, x.dtype), np.empty(block, x.dtype), np.empty(block)
+    powers = near(x) if block * classes * x.itemsize <= NEAR else np.empty(block * classes, x.dtype)
+    tops = near(x) if block * x.itemsize <= NEAR else np.empty(block, x.dtype)
+    rest = near(np.float64) if block * 8 <= NEAR else np.empty(block)
     total, parts = 0.0, 0.0
     for first in range(0, n, block):
         rows = min(block, n - first)
@@ -129,7 +132,7 @@ def _pull_back(dx: Any, ct: Any, x: Any, target: Any, weight: Any, mean: Any) ->
             for i in range(n):
                 parts += weight[target[i]]
     block = max(1, min(n, BLOCK // classes))
-    tops = np.empty(block, x.dtype)
+    tops = near(x) if block * x.itemsize <= NEAR else np.empty(block, x.dtype)
     for first in range(0, n, block):
         rows = min(block, n - first)
         _powers(dx, first * classes, tops, x, first, rows)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .jit import kernel, parallel_kernel, prange
+from .room import NEAR, near
 from .tiles import DOTS, ROWS, dots, part_of_row, square, tile, vector_of_row
 from .vector import VECTOR_BYTES, number_at, put_at
 
@@ -181,7 +182,8 @@ def _product(c: Any, a: Any, b: Any, bias: Any, scales: Any, scaling: Any) -> An
     size = c.itemsize
     lanes = VECTOR_BYTES // size
     both = 2 * lanes
-    room = np.empty((k + m + 3) * both + BORDER // size, c.dtype)
+    count = (k + m + 3) * both + BORDER // size
+    room = near(c) if count * size <= NEAR else np.empty(count, c.dtype)
     start = (room.ctypes.data + BORDER - 1) // BORDER * BORDER
     scale, factor = start + both * size, start + 2 * both * size
     panel = factor + both * size
@@ -233,12 +235,13 @@ def _product_of_rows(c: Any, a: Any, b: Any, bias: Any) -> Any:
     from_a, from_b, to_c = a.ctypes.data, b.ctypes.data, c.ctypes.data
     a_row, b_row, c_row = a.strides[0], b.strides[1], c.strides[0]
     apart = k + BORDER // size  # not a page, see above
-    turned = np.empty((n, 0 if b.strides[0] == size else apart), c.dtype)
-    if b.strides[0] != size:
+    count = 0 if b.strides[0] == size else n * apart
+    turned = near(c) if count * size <= NEAR else np.empty(count, c.dtype)
+    if count:
         from_b, b_row = turned.ctypes.data, apart * size
         for i in range(k):
             for j in range(n):
-                turned[j, i] = b[i, j]
+                turned[j * apart + i] = b[i, j]
     i = 0
     while i < m:
         many_rows = m - i >= rows
@@ -269,7 +272,8 @@ def _product_across(c: Any, a: Any, b: Any, bias: Any) -> Any:
     size = c.itemsize
     lanes = VECTOR_BYTES // size
     both = 2 * lanes
-    room = np.empty((k + n + 1) * both + BORDER // size, c.dtype)
+    count = (k + n + 1) * both + BORDER // size
+    room = near(c) if count * size <= NEAR else np.empty(count, c.dtype)
     start = (room.ctypes.data + BORDER - 1) // BORDER * BORDER
     aside, panel = start + both * size, start + (n + 1) * both * size
     _set(c, start, both, 0)

@@ -18,6 +18,7 @@ from ..errors import zero_norm
 from ..shapes import axes_of, other_axes
 from .jit import kernel, parallel_kernel, prange
 from .layouts import AnyLayout
+from .room import near
 from .threads import parts
 from .vector import bits_of, float_of, row_across, row_across_split, row_dot, row_scaled, row_squares, row_sums
 
@@ -111,8 +112,8 @@ def rows_at_once(v: Any) -> Any:
 @kernel
 def _norm_rows(n: Any, v: Any) -> Any:
     many = rows_at_once(v)
-    room = np.empty((2, many))
-    scale, length = room[0], room[1]
+    room = near(np.float64)
+    scale, length = room[:many], room[many : 2 * many]
     for first in range(0, v.shape[0], many):
         block = v[first : first + many]
         measure(scale, length, block)
@@ -123,8 +124,8 @@ def _norm_rows(n: Any, v: Any) -> Any:
 @kernel
 def _normalize_rows(w: Any, v: Any, g: Any) -> Any:
     many = rows_at_once(v)
-    room = np.empty((2, many))
-    scale, length = room[0], room[1]
+    room = near(np.float64)
+    scale, length = room[:many], room[many : 2 * many]
     for first in range(0, v.shape[0], many):
         block = v[first : first + many]
         if measure(scale, length, block):
@@ -145,7 +146,7 @@ def _moderate(x: Any) -> Any:
 @kernel
 def pull_back_rows(dv: Any, dg: Any, scale: Any, length: Any, ct: Any, v: Any, g: Any) -> Any:
     """Rows of dv and dg by equation 3, dv may be ct; fills in scales and lengths of the rows of v."""
-    along = np.empty(v.shape[0])
+    along = near(np.float64)  # rows are no more than ROWS
     if measure_along(scale, length, along, ct, v):
         return 1
     for i in range(v.shape[0]):
@@ -167,8 +168,8 @@ def pull_back_rows(dv: Any, dg: Any, scale: Any, length: Any, ct: Any, v: Any, g
 @kernel
 def _pull_back_rows(dv: Any, dg: Any, ct: Any, v: Any, g: Any) -> Any:
     many = rows_at_once(v)
-    room = np.empty((2, many))
-    scale, length = room[0], room[1]
+    room = near(np.float64)
+    scale, length = room[:many], room[many : 2 * many]
     for i in range(0, v.shape[0], many):
         j = i + many
         if pull_back_rows(dv[i:j], dg[i:j], scale, length, ct[i:j], v[i:j], g[i:j]):
