@@ -1,6 +1,5 @@
-"""Laws of softmax cross-entropy and its gradient, by the kernels and by their definitions."""
+"""Softmax cross-entropy, by kernel and by definition: laws, exact values, the ends of the range, what is refused."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,156 +8,316 @@ from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 
 import tinygrad_wn as tg
-from tinygrad_wn.errors import ValueRangeError
+from tinygrad_wn.domains import Array
+from tinygrad_wn.errors import DTypeError, ShapeError, ValueRangeError
+from tinygrad_wn.op import OPS
 from tinygrad_wn.testing import gradcheck
+from tinygrad_wn.testing.strategies import layouts
 
-reductions = st.sampled_from(["mean", "sum", "none"])
-moderate = st.floats(-30, 30, width=32)
+REDUCTIONS = ["none", "sum", "mean"]
+SIZES = [(1, 1), (1, 2), (3, 1), (0, 4), (2, 3), (5, 10), (33, 17), (64, 10), (600, 10), (3, 1500), (2, 5000)]
+both_ways = pytest.mark.parametrize("on", [True, False], ids=["kernel", "definition"])
+every_reduction = pytest.mark.parametrize("reduction", REDUCTIONS)
+every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
-@pytest.fixture(params=[True, False], ids=["kernels", "definitions"], autouse=True, scope="module")
-def _by(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Once by kernels, once by definitions."""
-    with tg.kernels(request.param):
-        yield
+def loss(on: bool, x: Any, target: Any, weight: Any = None, reduction: str = "none") -> Array:
+    with tg.kernels(on):
+        return OPS["cross_entropy"].compute([x, target, weight], {"reduction": reduction})
+
+
+def gradient(on: bool, x: Any, target: Any, weight: Any = None, reduction: str = "sum", ct: Any = None) -> Array:
+    if ct is None:
+        ct = np.ones(np.shape(target) if reduction == "none" else (), x.dtype)
+    with tg.kernels(on):
+        return OPS["cross_entropy_pullback"].compute([ct, x, target, weight], {"reduction": reduction})
+
+
+def exact(x: Array, target: Array) -> tuple[Array, Array]:
+    """The loss of each row and its gradient, in long double: log Σ exp xⱼ - xₜ, and softmax(x) less 1 at the target."""
+    losses, slopes = np.zeros(target.shape, np.longdouble), np.zeros(x.shape, np.longdouble)
+    for i, t in enumerate(target):
+        row = x[i].astype(np.longdouble)
+        top = int(np.argmax(row))
+        powers = np.exp(row - row[top])
+        losses[i] = np.log1p(np.delete(powers, top).sum()) + (row[top] - row[t])
+        slopes[i] = powers / powers.sum()
+        slopes[i, t] = -np.delete(powers, t).sum() / powers.sum()
+    return losses, slopes
+
+
+def lost(x: Array) -> Array:
+    """A bound on the relative error of a row: what x - top is rounded by is an error of its power, as large as that."""
+    spread = np.ptp(x.astype(np.longdouble), axis=-1, initial=0) if x.size else np.zeros(len(x))
+    return (np.minimum(spread, 800) + 8) * np.finfo(x.dtype).eps
 
 
 @st.composite
-def losses(draw: st.DrawFn, elements: Any = moderate, weighted: bool = True) -> tuple[Any, ...]:
-    """Logits in float64, classes, class weights or None, and a reduction."""
-    n, classes = draw(st.integers(1, 6)), draw(st.integers(1, 20))
-    x = draw(hnp.arrays(np.float64, (n, classes), elements=elements))
-    target = draw(hnp.arrays(np.int64, n, elements=st.integers(0, classes - 1)))
-    some = hnp.arrays(np.float64, classes, elements=st.floats(0.125, 4))
-    return x, target, draw(st.none() | some) if weighted else None, draw(reductions)
+def calls(draw: st.DrawFn, numbers: Any = None) -> tuple[Array, Array, Array | None]:
+    """Logits in some layout, targets, and weights of classes, some of them 0, or none."""
+    dtype, (n, classes) = draw(st.sampled_from([np.float32, np.float64])), draw(st.sampled_from(SIZES))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    if numbers is not None:
+        shape = draw(st.sampled_from([(0, 3), (1, 1), (1, 4), (3, 2), (4, 9)]))
+        x = draw(hnp.arrays(dtype, shape, elements=numbers))
+        n, classes = shape
+    else:
+        x = (rng.standard_normal((n, classes)) * draw(st.sampled_from([0.1, 1.0, 20.0]))).astype(dtype)
+    target = rng.integers(0, classes, n)
+    weight = (rng.integers(0, 3, classes) * rng.uniform(0.5, 2, classes)).astype(dtype)
+    return draw(layouts(x)), draw(layouts(target)), draw(st.sampled_from([None, weight]))
 
 
-def loss_and_slope(x: Any, target: Any, weight: Any, reduction: str) -> tuple[np.ndarray, np.ndarray]:
-    """The loss, and the gradient of its sum."""
-    logits = tg.tensor(x, requires_grad=True)
-    y = tg.cross_entropy(logits, target, weight, reduction)
-    y.sum().backward()
-    return y.detach().numpy(), logits.grad.numpy()
+rows = calls()
+any_numbers = calls(st.floats(width=32) | st.sampled_from([0.0, 1.0, 1e30, -1e30, 3e38, -3e38, -np.inf]))
 
 
-def shares(target: np.ndarray, weight: np.ndarray | None, reduction: str) -> np.ndarray:
-    """What each row counts."""
-    found = np.ones(len(target)) if weight is None else weight[target]
-    return found / found.sum() if reduction == "mean" else found
+# Laws
 
 
-def exact(x: np.ndarray, target: np.ndarray, weight: np.ndarray | None, reduction: str) -> tuple[Any, Any]:
-    """The same in more digits, by the formulas of the textbook, each number as it is written there."""
-    wide = x.astype(np.longdouble)
-    below = wide - wide.max(axis=1, keepdims=True)
-    powers = np.exp(below)
-    rows, part = np.arange(len(x)), shares(target, weight, reduction)
-    each = part * (np.log(powers.sum(axis=1)) - below[rows, target])
-    slope = powers / powers.sum(axis=1, keepdims=True)
-    slope[rows, target] -= 1
-    return (each if reduction == "none" else each.sum()), part[:, None] * slope
+@given(rows | any_numbers, st.sampled_from(REDUCTIONS))
+def test_the_kernel_is_its_definition(call: Any, reduction: str) -> None:
+    x, *_ = call
+    rtol = 64 * float(np.finfo(x.dtype).eps)
+    least = len(x) * x.shape[1] * float(np.finfo(x.dtype).tiny)
+    for f in (loss, gradient):
+        fast, slow = f(True, *call, reduction), f(False, *call, reduction)
+        assert (fast.dtype, fast.shape) == (slow.dtype, slow.shape) == (x.dtype, slow.shape)
+        np.testing.assert_allclose(fast, slow, rtol, least)
 
 
-@given(losses())
-def test_loss_and_gradient_are_those_of_the_textbook(drawn: Any) -> None:
-    x, target, weight, reduction = drawn
-    for dtype, units in ((np.float64, 1e-14), (np.float32, 4e-6)):
-        narrow = x.astype(dtype)
-        loss, slope = loss_and_slope(narrow, target, None if weight is None else weight.astype(dtype), reduction)
-        expected, expected_slope = exact(narrow, target, weight, reduction)
-        assert loss.dtype == slope.dtype == dtype
-        np.testing.assert_allclose(loss, np.asarray(expected, np.float64), rtol=units, atol=units)
-        np.testing.assert_allclose(slope, expected_slope.astype(np.float64), rtol=units, atol=units)
+@both_ways
+@given(rows)
+def test_losses_and_gradients_are_exact_but_for_rounding(on: bool, call: Any) -> None:
+    x, target, _ = call
+    losses, slopes = exact(x, target)
+    least = x.shape[1] * np.finfo(x.dtype).tiny
+    assert (np.abs(loss(on, x, target) - losses) <= lost(x) * losses + least).all()
+    assert (np.abs(gradient(on, x, target) - slopes) <= lost(x)[:, None] * np.abs(slopes) + least).all()
 
 
-@given(losses())
-def test_a_loss_is_never_negative_and_slopes_of_a_row_sum_to_zero(drawn: Any) -> None:
-    x, target, weight, reduction = drawn
-    loss, slope = loss_and_slope(*drawn)
-    assert np.all(loss >= 0)
-    own = slope[np.arange(len(x)), target]
-    assert np.all(own <= 0)
-    part = shares(target, weight, reduction)
-    np.testing.assert_allclose(slope.sum(axis=1), 0, atol=1e-15 * part.max() * x.shape[1])
+@both_ways
+@given(calls(st.floats(-1e30, 1e30, width=32)))
+def test_no_loss_is_negative(on: bool, call: Any) -> None:
+    x, target, weight = call
+    for reduction in ("none", "sum"):
+        assert (loss(on, x, target, weight, reduction) >= 0).all()
 
 
-@given(losses(), st.integers(-(2**20), 2**20))
-def test_the_same_number_beside_all_logits_of_a_row_changes_nothing(drawn: Any, shift: int) -> None:
-    """Multiples of 2⁻¹⁰, so that adding rounds nothing."""
-    x, *rest = drawn
-    x = np.round(x * 1024) / 1024
-    for one, other in zip(loss_and_slope(x, *rest), loss_and_slope(x + shift, *rest), strict=True):
-        np.testing.assert_array_equal(one, other)
+@both_ways
+@given(rows)
+def test_the_gradient_of_a_row_sums_to_zero_and_only_the_target_rises(on: bool, call: Any) -> None:
+    x, target, weight = call
+    slopes = gradient(on, x, target, weight).astype(np.longdouble)
+    bound = np.finfo(x.dtype).eps * np.abs(slopes).sum(axis=1) + x.shape[1] * np.finfo(x.dtype).smallest_subnormal
+    assert (np.abs(slopes.sum(axis=1)) <= bound).all()
+    places = np.arange(x.shape[1]) == target[:, None]
+    assert (np.where(places, -slopes, slopes) >= 0).all()
 
 
-@given(losses(elements=st.sampled_from([-1e38, -1e30, -1e4, 0.0, 1e4, 1e30, 1e38])))
-def test_huge_logits_give_no_nan(drawn: Any) -> None:
-    x, target, weight, reduction = drawn
-    loss, slope = loss_and_slope(x, target, weight, reduction)
-    expected, expected_slope = exact(x, target, weight, reduction)
-    np.testing.assert_allclose(loss, np.asarray(expected, np.float64), rtol=1e-14)
-    np.testing.assert_allclose(slope, expected_slope.astype(np.float64), rtol=1e-14, atol=1e-300)
+@both_ways
+@every_reduction
+@given(st.integers(-(2**12), 2**12), rows, st.integers(0, 99))
+def test_a_constant_added_to_a_row_changes_no_bit(
+    on: bool, reduction: str, constant: int, call: Any, seed: int
+) -> None:
+    x, target, weight = call
+    whole = np.round(x * 16) / 16  # few bits, so that no sum below is rounded
+    added = np.random.default_rng(seed).integers(0, 2, (len(x), 1)) * x.dtype.type(constant)
+    for f in (loss, gradient):
+        np.testing.assert_array_equal(
+            f(on, whole + added, target, weight, reduction), f(on, whole, target, weight, reduction)
+        )
 
 
-def test_minus_infinity_is_a_class_that_cannot_be() -> None:
-    loss, slope = loss_and_slope(np.array([[0.0, -np.inf, 0.0]]), np.array([0]), None, "sum")
-    np.testing.assert_allclose(loss, np.log(2), rtol=1e-15)
-    np.testing.assert_allclose(slope, [[-0.5, 0, 0.5]], rtol=1e-15)
+@both_ways
+@given(rows, st.randoms(use_true_random=False))
+def test_the_order_of_classes_and_rows_does_not_matter(on: bool, call: Any, random: Any) -> None:
+    x, target, weight = call
+    rng = np.random.default_rng(random.getrandbits(32))
+    classes, places = rng.permutation(x.shape[1]), rng.permutation(len(x))
+    place_of = np.argsort(classes)
+    turned = x[places][:, classes], place_of[target[places]], None if weight is None else weight[classes]
+    rtol, least = 16 * float(np.finfo(x.dtype).eps), x.shape[1] * float(np.finfo(x.dtype).tiny)
+    np.testing.assert_allclose(loss(on, *turned), loss(on, *call)[places], rtol, least)
+    np.testing.assert_allclose(gradient(on, *turned), gradient(on, *call)[places][:, classes], rtol, least)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@given(gap=st.floats(1, 85))
-def test_a_near_certain_row_keeps_its_digits(dtype: Any, gap: float) -> None:
-    """log(1 + e^-gap) and e^-gap / (1 + e^-gap) down to 1e-37, where 1 - softmax would be 0."""
-    x = np.array([[gap, 0.0]], dtype)
-    small = np.exp(-x[0, 0].astype(np.longdouble))
-    loss, slope = loss_and_slope(x, np.array([0]), None, "sum")
-    units = 8 * np.finfo(dtype).eps
-    np.testing.assert_allclose(loss, np.float64(np.log1p(small)), rtol=units)
-    np.testing.assert_allclose(slope, [[-np.float64(small / (1 + small)), np.float64(small / (1 + small))]], rtol=units)
+@both_ways
+@given(rows)
+def test_reductions_and_weights_are_sums_and_factors_of_the_rows(on: bool, call: Any) -> None:
+    x, target, weight = call
+    shares = np.ones(len(x)) if weight is None else weight[target].astype(np.float64)
+    each, rtol = loss(on, x, target).astype(np.float64), 8 * float(np.finfo(x.dtype).eps)
+    total = (shares * each).sum()
+    np.testing.assert_allclose(loss(on, x, target, weight), shares * each, rtol)
+    np.testing.assert_allclose(loss(on, x, target, weight, "sum"), total, rtol)
+    ct = np.random.default_rng(0).standard_normal(len(x)).astype(x.dtype)
+    slopes = gradient(on, x, target).astype(np.float64)
+    least = float(np.finfo(x.dtype).tiny)
+    for reduction, share in (("sum", shares), ("none", shares * ct)):
+        found = gradient(on, x, target, weight, reduction, ct if reduction == "none" else None)
+        np.testing.assert_allclose(found, share[:, None] * slopes, rtol, least)
+    if shares.sum() > 0:
+        np.testing.assert_allclose(loss(on, x, target, weight, "mean"), total / shares.sum(), rtol)
+        found = gradient(on, x, target, weight, "mean", x.dtype.type(-3))
+        np.testing.assert_allclose(found, -3 * (shares / shares.sum())[:, None] * slopes, rtol, least)
 
 
-@given(st.integers(1, 8), st.integers(1, 30))
-def test_ties_at_the_top_share_alike(n: int, classes: int) -> None:
-    loss, slope = loss_and_slope(np.full((n, classes), 3.0), np.zeros(n, np.int64), None, "none")
-    np.testing.assert_allclose(loss, np.log(classes), rtol=1e-15, atol=1e-15)
-    np.testing.assert_allclose(slope[:, 1:], 1 / classes, rtol=1e-15)
+@every_reduction
+@pytest.mark.parametrize("weighted", [False, True])
+@given(st.integers(0, 99))
+def test_derivatives_of_first_and_second_order_are_slopes(reduction: str, weighted: bool, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x, target, weight = 2 * rng.standard_normal((4, 3)), rng.integers(0, 3, 4), rng.uniform(0.5, 2, 3)
+
+    def f(x: Any, *weight: Any) -> tg.Tensor:
+        return tg.cross_entropy(x, target, *weight, reduction=reduction)
+
+    assert gradcheck(f, [x, weight] if weighted else [x], order=2)
 
 
-@given(reductions.filter(lambda one: one != "mean"))
-def test_no_rows_cost_nothing(reduction: str) -> None:
-    loss, slope = loss_and_slope(np.zeros((0, 3)), np.zeros(0, np.int64), None, reduction)
-    assert loss.sum() == 0
-    assert slope.shape == (0, 3)
+# Values known by hand
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.uint64])
-def test_classes_of_any_integer_type(dtype: Any) -> None:
-    x, target = np.array([[1.0, 2.0, 4.0], [3.0, 0.0, 1.0]]), np.array([2, 1])
-    for one, other in zip(
-        loss_and_slope(x, target, None, "mean"), loss_and_slope(x, target.astype(dtype), None, "mean"), strict=True
-    ):
-        np.testing.assert_array_equal(one, other)
+@both_ways
+@every_dtype
+def test_equal_logits_are_chances_of_one_in_all(on: bool, dtype: str) -> None:
+    for classes in (1, 2, 10, 300):
+        for value in (0.0, 7.5, -1e30, 1e38):
+            x, target = np.full((2, classes), value, dtype), np.array([0, classes - 1])
+            np.testing.assert_allclose(loss(on, x, target), np.log(classes), 4 * float(np.finfo(dtype).eps))
+            expected = 1 / classes - (np.arange(classes) == target[:, None])
+            np.testing.assert_allclose(gradient(on, x, target), expected, 4 * float(np.finfo(dtype).eps))
 
 
-@given(losses(), st.sampled_from([-1, "classes", 2**40]), st.data())
-def test_a_wrong_class_is_refused_by_its_row(drawn: Any, wrong: Any, data: st.DataObject) -> None:
-    x, target, weight, reduction = drawn
-    row = data.draw(st.integers(0, len(target) - 1))
-    target = target.copy()
-    target[row] = x.shape[1] if wrong == "classes" else wrong
-    with pytest.raises(ValueRangeError, match=rf"row\s*: {row}"):
-        tg.cross_entropy(x, target, weight, reduction)
+@both_ways
+@every_dtype
+def test_a_row_that_is_nearly_certain_keeps_its_small_loss(on: bool, dtype: str) -> None:
+    for gap in (20.0, 46.0, 80.0, 600.0 if dtype == "float64" else 85.0):
+        x = np.array([[0, -gap, -gap], [-gap, 0, -gap]], dtype)
+        rare, rtol = 2 * np.exp(-gap), 4 * float(np.finfo(dtype).eps)
+        np.testing.assert_allclose(loss(on, x, np.array([0, 1])), rare, rtol)
+        slopes = gradient(on, x, np.array([0, 1]))
+        np.testing.assert_allclose(slopes, np.array([[-rare, rare / 2, rare / 2], [rare / 2, -rare, rare / 2]]), rtol)
 
 
-@given(losses(elements=st.floats(-3, 3)))
-def test_second_derivatives_are_those_of_finite_differences(drawn: Any) -> None:
-    x, target, weight, reduction = drawn
-    given_ = [tg.tensor(x, requires_grad=True)]
-    if weight is not None:
-        given_.append(tg.tensor(weight, requires_grad=True))
+@both_ways
+@every_dtype
+def test_ties_at_the_top_share_what_there_is(on: bool, dtype: str) -> None:
+    x = np.array([[5, 5, -900], [-900, 5, 5], [5, 5, 5]], dtype)
+    rtol = 4 * float(np.finfo(dtype).eps)
+    np.testing.assert_allclose(loss(on, x, np.array([1, 0, 2])), [np.log(2), 905 + np.log(2), np.log(3)], rtol)
+    np.testing.assert_allclose(
+        gradient(on, x, np.array([1, 0, 2])), [[0.5, -0.5, 0], [-1, 0.5, 0.5], [1 / 3, 1 / 3, -2 / 3]], rtol
+    )
 
-    def loss(logits: tg.Tensor, weight: tg.Tensor | None = None) -> tg.Tensor:
-        return tg.cross_entropy(logits, target, weight, reduction).sum()
 
-    assert gradcheck(loss, given_, order=2)
+@both_ways
+@every_dtype
+def test_logits_at_the_ends_of_the_range(on: bool, dtype: str) -> None:
+    inf = np.inf
+    known = [
+        ([1e30, -1e30], 0, 0.0, [0, 0]),
+        ([1e30, -1e30], 1, 2e30, [1, -1]),
+        ([1e38, 0.0], 0, 0.0, [0, 0]),
+        ([0.0, -1e38], 1, 1e38, [1, -1]),
+        ([3e38, -3e38], 1, inf if dtype == "float32" else 6e38, [1, -1]),
+        ([-inf, 0.0], 1, 0.0, [0, 0]),
+        ([-inf, 0.0], 0, inf, [-1, 1]),
+        ([-inf, -1e30], 1, 0.0, [0, 0]),
+        ([-inf, -inf], 0, np.nan, [np.nan, np.nan]),
+        ([inf, 0.0], 0, np.nan, [np.nan, np.nan]),
+        ([inf, 0.0], 1, np.nan, [np.nan, np.nan]),
+        ([np.nan, 0.0], 0, np.nan, [np.nan, np.nan]),
+        ([np.nan, 0.0], 1, np.nan, [np.nan, np.nan]),
+        ([-np.nan, 0.0], 1, np.nan, [np.nan, np.nan]),
+    ]
+    x, target = np.array([row for row, *_ in known], dtype), np.array([t for _, t, *_ in known])
+    np.testing.assert_allclose(loss(on, x, target), [value for *_, value, _ in known], 1e-6)
+    np.testing.assert_array_equal(gradient(on, x, target), [slopes for *_, slopes in known])
+
+
+@both_ways
+def test_no_rows_have_no_losses_and_no_mean(on: bool) -> None:
+    x, target = np.zeros((0, 3), np.float32), np.zeros(0, np.int64)
+    assert loss(on, x, target).shape == (0,)
+    assert loss(on, x, target, reduction="sum") == 0
+    assert np.isnan(loss(on, x, target, reduction="mean"))
+    for reduction in REDUCTIONS:
+        assert gradient(on, x, target, reduction=reduction).shape == (0, 3)
+
+
+@both_ways
+def test_rows_of_weight_zero_count_for_nothing(on: bool) -> None:
+    x, target, weight = np.array([[1.0, 2.0], [3.0, -1.0]]), np.array([0, 1]), np.array([0.0, 2.0])
+    np.testing.assert_allclose(loss(on, x, target, weight), [0, 2 * np.log1p(np.exp(4.0))])
+    np.testing.assert_allclose(loss(on, x, target, weight, "mean"), np.log1p(np.exp(4.0)))
+    np.testing.assert_array_equal(gradient(on, x, target, weight)[0], [0, 0])
+    assert np.isnan(loss(on, x, np.array([0, 0]), weight, "mean"))
+
+
+@both_ways
+def test_one_row_needs_no_axis_of_rows(on: bool) -> None:
+    x = np.array([1.0, 2.0, 0.5], np.float32)
+    for reduction in REDUCTIONS:
+        found, row = loss(on, x, 1, None, reduction), loss(on, x[None], np.array([1]), None, reduction)
+        assert found.shape == ()
+        assert found == row.reshape(())
+        slopes = gradient(on, x, np.array(1), None, reduction)
+        np.testing.assert_array_equal(slopes, gradient(on, x[None], np.array([1]), None, reduction)[0])
+
+
+# Targets
+
+
+@both_ways
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16, np.int32, np.uint32, np.int64, np.uint64])
+def test_targets_may_be_any_integers(on: bool, kind: Any) -> None:
+    x, target = np.random.default_rng(0).standard_normal((6, 5)), np.array([0, 1, 2, 3, 4, 0])
+    for f in (loss, gradient):
+        np.testing.assert_array_equal(f(on, x, target.astype(kind)), f(on, x, target))
+
+
+@both_ways
+@every_reduction
+@pytest.mark.parametrize("wrong", [-1, 3, 2**40, -(2**63)])
+@pytest.mark.parametrize("row", [0, 1, 499])
+def test_a_target_that_is_no_class_is_refused_wherever_it_is(on: bool, reduction: str, wrong: int, row: int) -> None:
+    x, target = np.zeros((500, 3), np.float32), np.zeros(500, np.int64)
+    target[row] = wrong
+    for f in (loss, gradient):
+        with pytest.raises(ValueRangeError, match=rf"row +: {row}\n +class +: {wrong}\n +classes : 0 to 2"):
+            f(on, x, target, None, reduction)
+
+
+@both_ways
+def test_a_target_that_only_fits_without_its_sign_is_refused(on: bool) -> None:
+    for f in (loss, gradient):
+        with pytest.raises(ValueRangeError, match="class +: 18446744073709551615"):
+            f(on, np.zeros((1, 3)), np.array([2**64 - 1], np.uint64))
+
+
+def test_a_wrong_target_is_found_before_anything_is_computed() -> None:
+    x = np.full((2, 3), 1.0, np.float32)
+    results = [np.full(2, 7, np.float32), np.full((2, 3), 7, np.float32)]
+    wrong = np.array([0, 5])
+    assert not OPS["cross_entropy"].kernel(results[0], x, wrong, None, reduction="none")
+    assert not OPS["cross_entropy_pullback"].kernel(results[1], results[0], x, wrong, None, reduction="none")
+    assert all((y == 7).all() for y in results)
+
+
+@both_ways
+def test_what_does_not_fit_is_refused(on: bool) -> None:
+    x = np.zeros((2, 3), np.float32)
+    refused: list[tuple[Any, Any, Any, str, type[Exception], str]] = [
+        (x, np.array([0.0, 1.0]), None, "sum", DTypeError, "integers"),
+        (x, np.array([True, False]), None, "sum", DTypeError, "integers"),
+        (x, np.array([0]), None, "sum", ShapeError, "one class for each row"),
+        (x, np.array([0, 1]), np.ones(2, np.float32), "sum", ShapeError, "one value for each class"),
+        (x, np.array([0, 1]), None, "total", ShapeError, "reduction must be"),
+        (x[:, :0], np.array([0, 1]), None, "sum", ShapeError, "logits must be"),
+    ]
+    for *given_ones, kind, text in refused:
+        with pytest.raises(kind, match=text):
+            loss(on, *given_ones)
