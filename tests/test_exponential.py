@@ -111,7 +111,17 @@ def test_values_of_any_float64_are_right(loop: Any, x: list[float]) -> None:
 def test_values_that_are_known_exactly(dtype: Any) -> None:
     of, inf, nan = np.finfo(dtype), np.inf, np.nan
     least = of.smallest_subnormal
-    powers = {0.0: 1.0, -0.0: 1.0, least: 1.0, -least: 1.0, of.tiny: 1.0, inf: inf, -inf: 0.0, of.max: inf, -of.max: 0.0}
+    powers = {
+        0.0: 1.0,
+        -0.0: 1.0,
+        least: 1.0,
+        -least: 1.0,
+        of.tiny: 1.0,
+        inf: inf,
+        -inf: 0.0,
+        of.max: inf,
+        -of.max: 0.0,
+    }
     logarithms = {1.0: 0.0, 0.0: -inf, -0.0: -inf, inf: inf, -inf: nan, -least: nan, -1.0: nan, -of.max: nan}
     for loop, known in ((exps, powers), (logs, logarithms)):
         x = np.array([*known, nan, -nan], dtype)

@@ -60,7 +60,8 @@ def cross_entropy(logits: Real, target: Integer, weight: Positive = None, reduct
     dtype = _dtype(logits, weight)
     powers, below = _below(logits)
     picked = np.take_along_axis(below, np.expand_dims(target, -1), axis=-1)[..., 0]
-    np.put_along_axis(powers, np.argmax(below, axis=-1, keepdims=True), 0, axis=-1)
+    top = np.argmax(below, axis=-1, keepdims=True)
+    np.put_along_axis(powers, top, np.take_along_axis(below, top, axis=-1), axis=-1)  # 0, or NaN
     losses = np.log1p(np.sum(powers, axis=-1)) - picked
     shares = np.ones_like(losses) if weight is None else np.asarray(weight, np.float64)[target]
     found = losses * shares if reduction == "none" else np.sum(losses * shares)
