@@ -299,7 +299,7 @@ def test_a_target_that_is_no_class_is_refused_wherever_it_is(on: bool, reduction
 @both_ways
 def test_a_target_that_only_fits_without_its_sign_is_refused(on: bool) -> None:
     for f in (loss, gradient):
-        with pytest.raises(ValueRangeError, match="class +: 18446744073709551615"):
+        with pytest.raises(ValueRangeError, match=r"class +: 18446744073709551615"):
             f(on, np.zeros((1, 3)), np.array([2**64 - 1], np.uint64))
 
 

@@ -111,22 +111,13 @@ def test_values_of_any_float64_are_right(loop: Any, x: list[float]) -> None:
 def test_values_that_are_known_exactly(dtype: Any) -> None:
     of, inf, nan = np.finfo(dtype), np.inf, np.nan
     least = of.smallest_subnormal
-    powers = {
-        0.0: 1.0,
-        -0.0: 1.0,
-        least: 1.0,
-        -least: 1.0,
-        of.tiny: 1.0,
-        inf: inf,
-        -inf: 0.0,
-        of.max: inf,
-        -of.max: 0.0,
+    known = {
+        exps: [(0.0, 1), (-0.0, 1), (least, 1), (-least, 1), (inf, inf), (-inf, 0.0), (of.max, inf), (-of.max, 0.0)],
+        logs: [(1, 0.0), (0.0, -inf), (-0.0, -inf), (inf, inf), (-inf, nan), (-least, nan), (-1, nan), (-of.max, nan)],
     }
-    logarithms = {1.0: 0.0, 0.0: -inf, -0.0: -inf, inf: inf, -inf: nan, -least: nan, -1.0: nan, -of.max: nan}
-    for loop, known in ((exps, powers), (logs, logarithms)):
-        x = np.array([*known, nan, -nan], dtype)
+    for loop, pairs in known.items():
+        x, expected = (np.array(column, dtype) for column in zip(*pairs, (nan, nan), (-nan, nan), strict=True))
         y = values(loop, x)
-        expected = np.array([*(known[key] for key in known), nan, nan], dtype)
         np.testing.assert_array_equal(y, expected)
         numbers = ~np.isnan(expected)
         np.testing.assert_array_equal(np.signbit(y[numbers]), np.signbit(expected[numbers]))
@@ -198,7 +189,6 @@ def test_loops_run_in_vectors_of_each_width(size: int, tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import test_exponential; test_exponential.show()"]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    print(run.stdout)
     numbers, found = run.stdout.splitlines()
     width, *rest = map(float, numbers.split())
     assert width == size
