@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 
 import tinygrad_wn as tg
 from tinygrad_wn.domains import Array
-from tinygrad_wn.errors import DTypeError, ShapeError, ValueRangeError
+from tinygrad_wn.errors import ValueRangeError
 from tinygrad_wn.op import OPS
 from tinygrad_wn.testing import gradcheck
 from tinygrad_wn.testing.strategies import layouts
@@ -62,12 +62,11 @@ def calls(draw: st.DrawFn, numbers: Any = None) -> tuple[Array, Array, Array | N
     """Logits in some layout, targets, and weights of classes, some of them 0, or none."""
     dtype, (n, classes) = draw(st.sampled_from([np.float32, np.float64])), draw(st.sampled_from(SIZES))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    if numbers is not None:
-        shape = draw(st.sampled_from([(0, 3), (1, 1), (1, 4), (3, 2), (4, 9)]))
-        x = draw(hnp.arrays(dtype, shape, elements=numbers))
-        n, classes = shape
-    else:
+    if numbers is None:
         x = (rng.standard_normal((n, classes)) * draw(st.sampled_from([0.1, 1.0, 20.0]))).astype(dtype)
+    else:
+        n, classes = draw(st.sampled_from([(0, 3), (1, 1), (1, 4), (3, 2), (4, 9)]))
+        x = draw(hnp.arrays(dtype, (n, classes), elements=numbers))
     target = rng.integers(0, classes, n)
     weight = (rng.integers(0, 3, classes) * rng.uniform(0.5, 2, classes)).astype(dtype)
     return draw(layouts(x)), draw(layouts(target)), draw(st.sampled_from([None, weight]))
@@ -123,16 +122,13 @@ def test_the_gradient_of_a_row_sums_to_zero_and_only_the_target_rises(on: bool, 
 @both_ways
 @every_reduction
 @given(st.integers(-(2**12), 2**12), rows, st.integers(0, 99))
-def test_a_constant_added_to_a_row_changes_no_bit(
-    on: bool, reduction: str, constant: int, call: Any, seed: int
-) -> None:
-    x, target, weight = call
+def test_a_constant_added_to_rows_changes_no_bit(on: bool, reduction: str, constant: int, call: Any, seed: int) -> None:
+    x, *rest = call
     whole = np.round(x * 16) / 16  # few bits, so that no sum below is rounded
     added = (constant * np.random.default_rng(seed).integers(0, 2, (len(x), 1))).astype(x.dtype)
     for f in (loss, gradient):
-        np.testing.assert_array_equal(
-            f(on, whole + added, target, weight, reduction), f(on, whole, target, weight, reduction)
-        )
+        moved = f(on, whole + added, *rest, reduction)
+        np.testing.assert_array_equal(moved, f(on, whole, *rest, reduction))
 
 
 @both_ways
@@ -210,12 +206,11 @@ def test_a_row_that_is_nearly_certain_keeps_its_small_loss(on: bool, dtype: str)
 @both_ways
 @every_dtype
 def test_ties_at_the_top_share_what_there_is(on: bool, dtype: str) -> None:
-    x = np.array([[5, 5, -900], [-900, 5, 5], [5, 5, 5]], dtype)
-    rtol = 4 * float(np.finfo(dtype).eps)
-    np.testing.assert_allclose(loss(on, x, np.array([1, 0, 2])), [np.log(2), 905 + np.log(2), np.log(3)], rtol)
-    np.testing.assert_allclose(
-        gradient(on, x, np.array([1, 0, 2])), [[0.5, -0.5, 0], [-1, 0.5, 0.5], [1 / 3, 1 / 3, -2 / 3]], rtol
-    )
+    x, target = np.array([[5, 5, -900], [-900, 5, 5], [5, 5, 5]], dtype), np.array([1, 0, 2])
+    rtol, third = 4 * float(np.finfo(dtype).eps), 1 / 3
+    np.testing.assert_allclose(loss(on, x, target), [np.log(2), 905 + np.log(2), np.log(3)], rtol)
+    slopes = [[0.5, -0.5, 0], [-1, 0.5, 0.5], [third, third, -2 * third]]
+    np.testing.assert_allclose(gradient(on, x, target), slopes, rtol)
 
 
 @both_ways
@@ -310,19 +305,3 @@ def test_a_wrong_target_is_found_before_anything_is_computed() -> None:
     assert not OPS["cross_entropy"].kernel(results[0], x, wrong, None, reduction="none")
     assert not OPS["cross_entropy_pullback"].kernel(results[1], results[0], x, wrong, None, reduction="none")
     assert all((y == 7).all() for y in results)
-
-
-@both_ways
-def test_what_does_not_fit_is_refused(on: bool) -> None:
-    x = np.zeros((2, 3), np.float32)
-    refused: list[tuple[Any, Any, Any, str, type[Exception], str]] = [
-        (x, np.array([0.0, 1.0]), None, "sum", DTypeError, "integers"),
-        (x, np.array([True, False]), None, "sum", DTypeError, "integers"),
-        (x, np.array([0]), None, "sum", ShapeError, "one class for each row"),
-        (x, np.array([0, 1]), np.ones(2, np.float32), "sum", ShapeError, "one value for each class"),
-        (x, np.array([0, 1]), None, "total", ShapeError, "reduction must be"),
-        (x[:, :0], np.array([0, 1]), None, "sum", ShapeError, "logits must be"),
-    ]
-    for *given_ones, kind, text in refused:
-        with pytest.raises(kind, match=text):
-            loss(on, *given_ones)

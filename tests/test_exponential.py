@@ -20,10 +20,6 @@ from tinygrad_wn.kernels.exponential import KINDS, exp, log
 from tinygrad_wn.kernels.jit import kernel
 from tinygrad_wn.kernels.vector import VECTOR_BYTES
 
-BOUND = 2.0
-"""Units in the last place."""
-
-
 @kernel
 def exps(y: Any, x: Any) -> None:
     for i in range(x.size):
@@ -37,6 +33,9 @@ def logs(y: Any, x: Any) -> None:
 
 
 EXACT: dict[Any, Any] = {exps: np.exp, logs: np.log}
+BOUNDS = {exps: 1.25, logs: 1.0}
+"""Units in the last place."""
+
 DTYPES = [np.float32, np.float64]
 every_loop = pytest.mark.parametrize("loop", [exps, logs], ids=["exp", "log"])
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
@@ -49,13 +48,13 @@ def values(loop: Any, x: Array) -> Array:
 
 
 def distance(loop: Any, x: Array) -> Array:
-    """From the exact values, in units in their last place; 0 where the exact value rounds to what was found."""
+    """From the exact values, in units in their last place, less what these are off themselves; 0 where both agree."""
     y, of = values(loop, x), np.finfo(x.dtype)
     with np.errstate(all="ignore"):
         exact = EXACT[loop](x.astype(np.longdouble))
         rounded = exact.astype(x.dtype)
         last = np.maximum(np.frexp(exact)[1] - 1, of.minexp) - of.nmant
-        found = np.ldexp(np.abs(y - exact), -last)
+        found = np.ldexp(np.abs(y - exact), -last) - np.finfo(np.longdouble).eps / of.eps
     return np.where((y == rounded) | (np.isnan(y) & np.isnan(rounded)), 0, found)
 
 
@@ -92,19 +91,19 @@ def worst(loop: Any, dtype: Any, count: int) -> float:
 @every_loop
 @every_dtype
 def test_values_are_right_over_the_whole_range(loop: Any, dtype: Any) -> None:
-    assert worst(loop, dtype, 2**21) <= BOUND
+    assert worst(loop, dtype, 2**21) <= BOUNDS[loop]
 
 
 @every_loop
 @given(st.lists(st.floats(width=32), max_size=40) | st.lists(st.floats(-110, 95, width=32), max_size=40))
 def test_values_of_any_float32_are_right(loop: Any, x: list[float]) -> None:
-    assert (distance(loop, np.array(x, np.float32)) <= BOUND).all()
+    assert (distance(loop, np.array(x, np.float32)) <= BOUNDS[loop]).all()
 
 
 @every_loop
 @given(st.lists(st.floats(), max_size=40) | st.lists(st.floats(-750, 715), max_size=40))
 def test_values_of_any_float64_are_right(loop: Any, x: list[float]) -> None:
-    assert (distance(loop, np.array(x)) <= BOUND).all()
+    assert (distance(loop, np.array(x)) <= BOUNDS[loop]).all()
 
 
 @every_dtype
@@ -144,7 +143,7 @@ def test_powers_leave_the_range_of_numbers_where_exact_ones_do(dtype: Any) -> No
 def test_the_logarithm_undoes_the_power(dtype: Any) -> None:
     x = np.linspace(*(np.log(2.0) * k for k in (np.finfo(dtype).minexp, np.finfo(dtype).maxexp - 1)), 9999, dtype=dtype)
     eps = np.finfo(dtype).eps
-    np.testing.assert_allclose(values(logs, values(exps, x)), x, rtol=BOUND * eps, atol=BOUND * eps)
+    np.testing.assert_allclose(values(logs, values(exps, x)), x, rtol=eps, atol=BOUNDS[exps] * eps)
 
 
 @every_loop
@@ -192,6 +191,7 @@ def test_loops_run_in_vectors_of_each_width(size: int, tmp_path: Path) -> None:
     numbers, found = run.stdout.splitlines()
     width, *rest = map(float, numbers.split())
     assert width == size
-    assert max(rest[:4]) <= BOUND
+    assert max(rest[:2]) <= BOUNDS[exps]
+    assert max(rest[2:4]) <= BOUNDS[logs]
     assert rest[4:] == [size] * 4
     assert max(found.split()) == registers

@@ -1,9 +1,10 @@
 """eˣ and log x without a call or a branch, so that a loop over them becomes vector code.
 
-Both are right to 2 units in the last place, from the smallest subnormal number to infinity: the worst of all float32
-numbers are off by 1.09 and 0.85 units, the worst of some million float64 numbers by 1.2 and 0.9. eˣ = 2ⁿ·eʳ with
-|r| ≤ log(2)/2, and log x = n·log 2 + log m with √½ ≤ m < √2; log 2 is split in two, so that r has all its bits (Cody &
-Waite 1980). The polynomials go through the function's values at Chebyshev's points.
+eˣ is right to 1.25 units in the last place and log x to 1, from the smallest subnormal number to infinity: the worst of
+all float32 numbers are off by 1.09 and 0.85 units, the worst of 120 million float64 numbers by 1.16 and 0.88.
+
+eˣ = 2ⁿ·eʳ with |r| ≤ log(2)/2, and log x = n·log 2 + log m with √½ ≤ m < √2; log 2 is split in two, so that r has all
+its bits (Cody & Waite 1980). The polynomials go through the function's values at Chebyshev's points.
 """
 
 from __future__ import annotations
