@@ -76,9 +76,6 @@ rows = calls()
 any_numbers = calls(st.floats(width=32) | st.sampled_from([0.0, 1.0, 1e30, -1e30, 3e38, -3e38, -np.inf]))
 
 
-# Laws
-
-
 @given(rows | any_numbers, st.sampled_from(REDUCTIONS))
 def test_the_kernel_is_its_definition(call: Any, reduction: str) -> None:
     x, *_ = call
@@ -178,9 +175,6 @@ def test_derivatives_of_first_and_second_order_are_slopes(reduction: str, weight
     assert gradcheck(f, [x, weight] if weighted else [x], order=2)
 
 
-# Values known by hand
-
-
 @both_ways
 @every_dtype
 def test_equal_logits_are_chances_of_one_in_all(on: bool, dtype: str) -> None:
@@ -266,9 +260,6 @@ def test_one_row_needs_no_axis_of_rows(on: bool) -> None:
         assert found == row.reshape(())
         slopes = gradient(on, x, np.array(1), None, reduction)
         np.testing.assert_array_equal(slopes, gradient(on, x[None], np.array([1]), None, reduction)[0])
-
-
-# Targets
 
 
 @both_ways

@@ -20,6 +20,7 @@ from tinygrad_wn.kernels.exponential import KINDS, exp, log
 from tinygrad_wn.kernels.jit import kernel
 from tinygrad_wn.kernels.vector import VECTOR_BYTES
 
+
 @kernel
 def exps(y: Any, x: Any) -> None:
     for i in range(x.size):
