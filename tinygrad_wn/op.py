@@ -78,10 +78,13 @@ class Slot:
 slot = Slot()
 
 
-def each_step(prepare: Callable[[], tuple[float, ...]]) -> tuple[float, ...]:
-    """The numbers that `prepare` gives: now, and anew before each run where a step is being recorded."""
+def each_step(prepare: Callable[[], tuple[float, ...]], *, steady: bool = False) -> tuple[float, ...]:
+    """The numbers that `prepare` gives: now, and anew before each run where a step is being recorded.
+
+    Those that are `steady` stay the same until somebody raises `changes`.
+    """
     over: Any = slot.over.get()
-    return prepare() if over is None else over.each_step(prepare)
+    return prepare() if over is None else over.each_step(prepare, steady)
 
 
 def after_step(act: Callable[[], None]) -> None:
@@ -93,7 +96,13 @@ def after_step(act: Callable[[], None]) -> None:
 
 
 changes = [0]
-"""How often an attribute was set that a step may depend on: while this stands still, there is nothing to compare."""
+"""How often something was set that a step may depend on, an attribute or an option: while this stands still, there is
+nothing to compare, and `changed` raises it."""
+
+
+def changed() -> None:
+    """Say that something was set that a step may depend on."""
+    changes[0] += 1
 
 
 def depends_on_attributes(thing: object) -> None:
@@ -107,7 +116,10 @@ def depends_on_attributes(thing: object) -> None:
 
 
 def depends_on(fact: Callable[[], Any]) -> None:
-    """Where a step is being recorded, say what it takes for granted: for as long as `fact` gives the same."""
+    """Where a step is being recorded, say what it takes for granted: for as long as `fact` gives the same.
+
+    Whoever makes it give something else has to raise `changes`.
+    """
     over: Any = slot.over.get()
     if over is not None:
         over.depends_on(fact)

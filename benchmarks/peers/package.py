@@ -59,16 +59,24 @@ class Compiled(Eager):
 
     def build(self) -> None:
         super().build()
-        self.step = tg.jit(self._step)
-        self.predict = tg.jit(self._predict)
         self.loss_and_slopes = tg.jit(self._loss_and_slopes)
+        self.outcome = tg.jit(self._outcome)
+        self.stepped = tg.jit(self._step)
 
     def gradients(self, i: int) -> tuple[float, Arrays]:
         loss, slopes = self.loss_and_slopes(*self.batches[i])
-        return loss.item(), {name: slope.numpy() for name, slope in slopes.items()}
+        return loss.item(), {name: slope.numpy() for name, slope in slopes.items() if slope is not None}
 
     def outputs(self, i: int) -> Array:
-        return self.predict(self.batches[i][0]).numpy()
+        return self.outcome(self.batches[i][0]).numpy()
+
+    def steps(self) -> None:
+        for x, y in self.coming:
+            self.stepped(x, y)
+
+    def predictions(self) -> None:
+        for x, _ in self.coming:
+            self.outcome(x)
 
     def _loss_and_slopes(self, x: Any, y: Any) -> tuple[tg.Tensor, dict[str, tg.Tensor | None]]:
         self.optimizer.zero_grad()
@@ -83,7 +91,7 @@ class Compiled(Eager):
         self.optimizer.step()
         return loss
 
-    def _predict(self, x: Any) -> tg.Tensor:
+    def _outcome(self, x: Any) -> tg.Tensor:
         with tg.no_grad():
             return self.model(x)
 

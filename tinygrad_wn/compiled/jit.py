@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import CompileError
-from ..op import slot
+from ..op import changes, slot
 from ..tensor import Tensor, as_array, wrap
 from .record import Recorder, recorded
 from .show import drawn, table
@@ -42,13 +42,8 @@ class Compiled:
         if slot.over.get() is not None:
             return self.function(*args, **kwargs)
         step = self.flat.get(len(args))
-        if step is not None and not kwargs:
-            found = None
-            try:
-                arrays = tuple([x._data if type(x) is Tensor else x for x in args])
-                found = step.run(arrays) if step.current() else None
-            except AttributeError:
-                found = None
+        if step is not None and not kwargs and (step.changes == changes[0] or step.current()):
+            found = step.run([x._data if type(x) is Tensor else x for x in args])
             if found is not None:
                 return found[0]
         return self._looked_up(args, kwargs)
@@ -64,7 +59,7 @@ class Compiled:
             return self._recorded(structure, arrays, leaves, known)
         if len(arrays) == len(args) and not kwargs:
             self.flat[len(args)] = step
-        found = step.run(tuple(arrays))
+        found = step.run(arrays)
         if found is None:
             raise CompileError("tg.jit: a step refuses the signature that it was recorded for", {"signature": key})
         for given, array in zip(leaves, arrays, strict=True):

@@ -91,7 +91,7 @@ class Record:
 
     calls: list[Call] = field(default_factory=list)
     numbers: list[float] = field(default_factory=list)
-    before: list[Callable[[], tuple[float, ...]]] = field(default_factory=list)
+    before: list[tuple[Callable[[], tuple[float, ...]], int, bool]] = field(default_factory=list)
     after: list[Callable[[], None]] = field(default_factory=list)
     facts: list[Callable[[], Any]] = field(default_factory=list)
     things: dict[int, object] = field(default_factory=dict)
@@ -170,11 +170,11 @@ class Recorder:
             hint=hint or "return the tensor and read it outside; tg.where chooses between tensors",
         )
 
-    def each_step(self, prepare: Callable[[], tuple[float, ...]]) -> tuple[float, ...]:
-        """Numbers that `prepare` gives anew before each run."""
+    def each_step(self, prepare: Callable[[], tuple[float, ...]], steady: bool) -> tuple[float, ...]:
+        """Numbers that `prepare` gives anew before each run, or before one after a change."""
         first = len(self.record.numbers)
         values = prepare()
-        self.record.before.append(prepare)
+        self.record.before.append((prepare, first, steady))
         self.record.numbers += values
         return tuple(Live(value, first + i) for i, value in enumerate(values))
 

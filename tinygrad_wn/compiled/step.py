@@ -43,11 +43,14 @@ class Step:
         held = [address_of(memory.owner) for memory in self.text.held]
         self.table = np.array([self.start, address_of(self.now), *map(id, self.models), *held], np.int64)
         self.at = address_of(self.table)
-        self.entry = self.parts[0] if len(self.parts) == 1 else None
-        self.before, self.after = self.record.before, self.record.after
+        self.entry = self.parts[0]
+        self.simple = len(self.parts) == 1 and not (self.text.fragile or self.text.parallel)
+        self.moving = [one for one in self.record.before if not one[2]]
+        self.after = self.record.after
         self.single = structure == (tuple, ("array",)) and len(self.outputs) == 1
         self.busy = threading.Lock()
-        self.changes = changes[0]
+        self.changes = -1
+        """What `changes` was when all that the step depends on was looked at."""
         self.attributes = [(thing, dict(vars(thing))) for thing in self.record.things.values()]
         self.facts = [(fact, fact()) for fact in self.record.facts]
         self.writes = list({id(t._writes): t._writes for t in self.record.written}.values())
@@ -72,35 +75,32 @@ class Step:
 
     def current(self) -> bool:
         """Whether what the step depends on is as it was recorded."""
-        if self.changes != changes[0]:
-            for thing, held in self.attributes:
-                now = vars(thing)
-                if now.keys() != held.keys() or not all(now[name] is held[name] for name in held):
-                    return False
-            self.changes = changes[0]
-        return all(fact() == value for fact, value in self.facts)
+        seen = changes[0]
+        if self.changes == seen:
+            return True
+        for thing, held in self.attributes:
+            now = vars(thing)
+            if now.keys() != held.keys() or not all(now[name] is held[name] for name in held):
+                return False
+        if not all(fact() == value for fact, value in self.facts):
+            return False
+        with self.busy:
+            self._prepare(self.record.before)
+        self.changes = seen
+        return True
 
-    def run(self, arrays: tuple[Array, ...]) -> Any:
+    def run(self, arrays: list[Array]) -> Any:
         """Run on arrays of the recorded signature; None where one does not fit after all."""
-        made = [np.empty(shape, dtype) for shape, dtype in self.shapes]
+        made = [np.empty(*self.shapes[0])] if self.single else [np.empty(*one) for one in self.shapes]
         given = (*arrays, *made)
         with self.busy:
-            if self.before:
-                self._prepare()
-            saved = [(x, x.copy()) for x in self.targets] if self.text.fragile else ()
-            try:
-                if self.entry is not None:
-                    status = self.entry(id(given), self.at, parts(1, 0) if self.text.parallel else 1)
-                else:
-                    status = self._all_parts(given)
-                if status:
-                    if status < 0:
-                        return None
-                    self._fail(status, given)
-            except BaseException:
-                for x, old in saved:
-                    np.copyto(x, old)
-                raise
+            if self.moving:
+                self._prepare(self.moving)
+            status = self.entry(id(given), self.at, 1) if self.simple else self._saving(given)
+            if status:
+                if status < 0:
+                    return None
+                self._fail(status, given)
             if self.writes:
                 overwritten_all(self.writes)
             for act in self.after:
@@ -116,12 +116,23 @@ class Step:
         if own is not array and any(x is array for x in self.targets):
             np.copyto(own, array)
 
-    def _prepare(self) -> None:
-        place = 0
-        for prepare in self.before:
-            for number in prepare():
-                self.now[place] = number
-                place += 1
+    def _prepare(self, before: list[Any]) -> None:
+        for prepare, place, _ in before:
+            for i, number in enumerate(prepare()):
+                self.now[place + i] = number
+
+    def _saving(self, given: tuple[Array, ...]) -> int:
+        """Run all parts; what they wrote before a failure is put back."""
+        saved = [(x, x.copy()) for x in self.targets] if self.text.fragile else ()
+        try:
+            status = self._all_parts(given)
+            if status > 0:
+                self._fail(status, given)
+        except BaseException:
+            for x, old in saved:
+                np.copyto(x, old)
+            raise
+        return status
 
     def _all_parts(self, given: tuple[Array, ...]) -> int:
         """Run functions and calls of NumPy in turns."""

@@ -49,7 +49,7 @@ def _scale_rows(scales: Any, v: Any, g: Any) -> Any:
 
 @kernel
 def _pull_back_rows(dv: Any, dg: Any, scales: Any, v: Any, g: Any) -> Any:
-    """Turn rows of ∇w, which lie in dv, into rows of ∇v and ∇g; scales as above."""
+    """Turn rows of ∇w, which lie in dv, into rows of ∇v and ∇g; scales as above, if there is room for them."""
     many = rows_at_once(v)
     room = near(np.float64)
     power, length = room[:many], room[many : 2 * many]
@@ -57,7 +57,8 @@ def _pull_back_rows(dv: Any, dg: Any, scales: Any, v: Any, g: Any) -> Any:
         j = i + many
         if pull_back_rows(dv[i:j], dg[i:j], power, length, dv[i:j], v[i:j], g[i:j]):
             return 1
-        _set_scales(scales, i, power, length, g[i:j])
+        if scales.size:
+            _set_scales(scales, i, power, length, g[i:j])
     return 0
 
 
@@ -127,14 +128,14 @@ def _layer_back(dx: Any, dweight: Any, db: Any, ct: Any, x: Any, weight: Any, bi
 @kernel
 def _normalized_back(dx: Any, dv: Any, dg: Any, db: Any, ct: Any, x: Any, v: Any, g: Any, bias: Any) -> Any:
     """The same with ∇w in the memory of dv."""
-    count = 2 * v.shape[0]
+    count = 2 * v.shape[0] if dx.size else 0
     room = near(v) if count * v.itemsize <= NEAR else np.empty(count, v.dtype)
-    scales = room[:count].reshape(2, v.shape[0])
+    scales = room[:count].reshape(2, v.shape[0] if dx.size else 0)
     if dv.size:
         multiply(dv, ct.T, x, bias, scales, NOT_SCALED)
         if _pull_back_rows(dv, dg, scales, v, g):
             return 1
-    elif _scale_rows(scales, v, g):
+    elif dx.size and _scale_rows(scales, v, g):
         return 1
     if dx.size:
         multiply(dx, ct, v, bias, scales, BY_ROW)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 import numpy as np
 
 from ..errors import DTypeError, StateError
-from ..op import changes, depends_on_attributes, slot
+from ..op import changed, depends_on_attributes, slot
 from ..tensor import Tensor
 
 if TYPE_CHECKING:
@@ -54,12 +54,12 @@ class Module:
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute."""
         object.__setattr__(self, name, value)
-        changes[0] += 1
+        changed()
 
     def __delattr__(self, name: str) -> None:
         """Delete an attribute."""
         object.__delattr__(self, name)
-        changes[0] += 1
+        changed()
 
     def entries(self) -> Iterable[tuple[object, object]]:
         """Names and values among which state is looked for: the attributes, unless a subclass says otherwise."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from ..errors import DTypeError, GradientError, ShapeError, StateError, ValueRangeError
-from ..op import depends_on
+from ..op import changed, depends_on
 from ..tensor import Tensor, tensor
 
 if TYPE_CHECKING:
@@ -23,6 +23,23 @@ Work: TypeAlias = tuple[Tensor, Tensor, dict[str, Any]]
 
 STEADY = (float, int, bool, tuple)
 """Types of options that cannot change while they stay the same object."""
+
+
+class Group(dict[str, Any]):
+    """Parameters and options of one group: a dict that lets compiled steps know when an option is set."""
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, value)
+        changed()
+
+    def __delitem__(self, name: str) -> None:
+        super().__delitem__(name)
+        changed()
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Set several options."""
+        super().update(*args, **kwargs)
+        changed()
 
 
 class Optimizer(ABC):
@@ -46,7 +63,7 @@ class Optimizer(ABC):
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         """Take tensors, or groups {"params": tensors, option: value, …}; what a group leaves out is in `defaults`."""
         self.defaults = defaults
-        self.param_groups: list[dict[str, Any]] = []
+        self.param_groups: list[Group] = []
         self.state: list[dict[str, Any]] = []
         self._checked: dict[int, list[Any]] = {}
         self._last_rate: Any = None
@@ -92,11 +109,12 @@ class Optimizer(ABC):
             raise ValueRangeError(f"{name}: a group needs params, and no options that {name} does not have", facts)
         known = {id(p) for one in self.param_groups for p in one["params"]}
         new = listed(group["params"], name, known)
-        merged = {**self.defaults, **group, "params": new}
+        merged = Group({**self.defaults, **group, "params": new})
         self.check(merged)
         self.param_groups.append(merged)
         self.state += [{} for _ in new]
         self._changes += 1
+        changed()
 
     def rate(self, group: Mapping[str, Any]) -> float:
         """The learning rate of a group, checked where it is not the one that was last."""
@@ -217,6 +235,7 @@ def _take_over(own: dict[str, Any], new: dict[str, Any]) -> None:
             own[name] = value
     for name in own.keys() - new.keys():
         del own[name]
+    changed()
 
 
 def listed(params: Any, name: str, known: Iterable[int] = ()) -> list[Tensor]:

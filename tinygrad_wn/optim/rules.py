@@ -60,7 +60,7 @@ class SGD(Optimizer):
     def update_all(self, work: list[Work], group: Mapping[str, Any]) -> None:
         """Carry out `sgd_update` or `momentum_update` in place, in one call."""
         depends_on(lambda: (group["momentum"], group["nesterov"], group["weight_decay"]))
-        (lr,) = each_step(lambda: (self.rate(group),))
+        (lr,) = each_step(lambda: (self.rate(group),), steady=True)
         momentum, decay = float(group["momentum"]), float(group["weight_decay"])
         targets: list[Tensor] = []
         tensors: list[Tensor] = []
