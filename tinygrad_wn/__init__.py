@@ -1,7 +1,7 @@
 """tinygrad_wn: a small reverse-mode autodiff framework to learn, verify and use weight normalization on a CPU."""
 
 from . import data, engine as engine, linalg, nn, optim
-from .compiled import jit
+from .compiled import jit, scan
 from .creation import arange, full, generator, ones, randn, seed, zeros
 from .functions import concat, gelu, leaky_relu, stack, take, weight_norm
 from .graph import graph
@@ -154,6 +154,7 @@ __all__ = [
     "remainder",
     "reshape",
     "save",
+    "scan",
     "seed",
     "set_num_threads",
     "sigmoid",

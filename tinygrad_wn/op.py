@@ -26,10 +26,6 @@ OPS: dict[str, Op[...]] = {}
 """Every declared op by name; the tests run over it, so there is no list of tests to forget."""
 
 
-NUMBERS = (float, int, bool)
-"""Python numbers: data of a call that take the dtype of the arrays beside them."""
-
-
 class Interpreter(Protocol):
     """Whoever carries out op calls: the eager engine, or a compiler that writes them down."""
 
@@ -65,6 +61,10 @@ class Live(float):
         new = super().__new__(cls, value)
         new.place = place
         return new
+
+
+NUMBERS = (float, int, bool, Live)
+"""Python numbers: data of a call that take the dtype of the arrays beside them."""
 
 
 class Slot:

@@ -2,5 +2,6 @@
 
 from . import moves, products, reductions, rules
 from .jit import Compiled, jit
+from .scan import scan
 
-__all__ = ["Compiled", "jit", "moves", "products", "reductions", "rules"]
+__all__ = ["Compiled", "jit", "moves", "products", "reductions", "rules", "scan"]

@@ -126,7 +126,7 @@ def _updated(to: Writer, call: Call) -> bool:
     return rules.update(to, Call(call.op, tuple(operands), call.params, call.results, True, call.line))
 
 
-RULES |= {name: _brought_to(RULES[name]) for name in ("linear", "linear_pullback", "weight_norm_linear")}
+RULES |= {name: _brought_to(RULES[name]) for name in ("linear", "linear_pullback", "weight_norm_linear", "dropout")}
 RULES |= {name: _brought_to(RULES[name]) for name in ("cross_entropy", "cross_entropy_pullback")}
 RULES |= {"weight_norm_linear_pullback": _brought_to(_both)}
 RULES |= {name: _brought_to(_updated) for name in ("sgd_update", "momentum_update", "adam_update")}

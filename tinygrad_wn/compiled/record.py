@@ -114,7 +114,10 @@ class Recorder:
         """Carry a call out, and write it down."""
         inputs = tuple([self._adopted(x) if isinstance(x, np.ndarray | np.generic) else x for x in inputs])
         operands = tuple(map(self._operand, inputs))
-        found = eager(op, tuple([float(x) if type(x) is Live else x for x in inputs]), params, targets)
+        live = any(type(x) is Live for x in inputs)
+        found = eager(op, self._now(op, inputs) if live else inputs, params, targets)
+        if live and isinstance(found, Tensor) and found._node is not None:
+            found._node.inputs = tuple(map(_still_live, inputs, found._node.inputs))
         outputs = targets if targets is not None else found if op.several else (found,)
         known = [id(self._owner(t._data)) in self.memories for t in outputs]
         results = tuple([self.view(t._data, "outside" if targets else "made") for t in outputs])
@@ -124,6 +127,12 @@ class Recorder:
             call = Call(op, operands, params, results, targets is not None, line())
             self.record.calls.append(call)
         return found
+
+    @staticmethod
+    def _now(op: Op[...], inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Live numbers as they are now, integers where the op wants them."""
+        whole = {i for i, _ in op.integers}
+        return tuple([(int(x) if i in whole else float(x)) if type(x) is Live else x for i, x in enumerate(inputs)])
 
     def view(self, array: Array, kind: str = "outside") -> View:
         """Where an array lies; memory that is not known yet is of this kind."""
@@ -195,6 +204,11 @@ class Recorder:
         for leaf in self._leaves.values():
             if leaf.grad is not None and self.made(leaf.grad):
                 leaf.grad = None
+
+
+def _still_live(given: Any, kept: Any) -> Any:
+    """What the walk back is to compute with: a number that changes from step to step stays one."""
+    return given if type(given) is Live else kept
 
 
 def _address(array: Array) -> int:

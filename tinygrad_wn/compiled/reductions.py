@@ -11,7 +11,7 @@ import numpy as np
 
 from ..shapes import axes_of, other_axes
 from .record import Call, View
-from .sweep import Sweep, known, with_axes
+from .sweep import Sweep, copy, known, with_axes
 from .writer import Writer, rule
 
 WIDE = np.dtype(np.float64)
@@ -212,6 +212,19 @@ def vector_norm(to: Writer, call: Call) -> bool:
     scale, squares = _measured(at, x)
     at.store(f"{to.use('reduce', 'root')}({squares}) / {scale}")
     return at.end()
+
+
+@rule("finite")
+def finite(to: Writer, call: Call) -> bool:
+    """x, unless a number of it is NaN or infinite."""
+    (x,), (y,) = call.operands, call.results
+    if not known(x, y) or not isinstance(x, View) or x.dtype.kind != "f":
+        return False
+    at = Sweep(to, x.shape, range(len(x.shape)), [x], [])
+    at.fails(call, at.fold(np.dtype(bool), "False", f"{{0}} | {to.use('reduce', 'boundless')}({at.x()})"))
+    at.end()
+    copy(to, y, x)
+    return True
 
 
 @rule("exponent")

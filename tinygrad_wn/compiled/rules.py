@@ -198,6 +198,23 @@ def cross_entropy(to: Writer, call: Call) -> bool:
     return True
 
 
+@rule("dropout")
+def dropout(to: Writer, call: Call) -> bool:
+    """Which entries stay is a hash of the key, as it is in this step, and of their places."""
+    x, key = call.operands
+    y = call.results[0]
+    if not isinstance(x, View) or not x.whole or not alike(x, y):
+        return False
+    values, into = vector(x), vector(y)
+    if values is None or into is None:
+        return False
+    arguments = [to.view(into, "writes_c"), to.view(values, "reads_c"), f"int64({to.number(key)})"]
+    arguments.append(repr(float(call.params["p"])))
+    to.kinds[arguments[-1]] = "real"
+    to.add(to.linked_call("random", "drop", arguments, x.dtype))
+    return True
+
+
 @rule("sgd_update", "momentum_update", "adam_update")
 def update(to: Writer, call: Call) -> bool:
     """New parameters and states in the place of the old ones, parameter by parameter."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -39,16 +40,16 @@ class Step:
         self.parts: list[Any] = [next(entries) if part.name else part.call for part in self.text.parts]
         self.room = np.zeros(self.plan.bytes + self.text.scratch + BORDER, np.uint8)
         self.start = (address_of(self.room) + BORDER - 1) // BORDER * BORDER
-        self.now = np.array(self.record.numbers or [0.0])
+        self.now = np.array(self.record.numbers or [0.0], np.float64)
         held = [address_of(memory.owner) for memory in self.text.held]
         self.table = np.array([self.start, address_of(self.now), *map(id, self.models), *held], np.int64)
         self.at = address_of(self.table)
         self.entry = self.parts[0]
         self.simple = len(self.parts) == 1 and not (self.text.fragile or self.text.parallel)
-        self.moving = [one for one in self.record.before if not one[2]]
+        self.moving, self.steady = ([one for one in self.record.before if one[2] == kind] for kind in (False, True))
         self.after = self.record.after
         self.single = structure == (tuple, ("array",)) and len(self.outputs) == 1
-        self.busy = threading.Lock()
+        self.busy = threading.RLock()
         self.changes = -1
         """What `changes` was when all that the step depends on was looked at."""
         self.attributes = [(thing, dict(vars(thing))) for thing in self.record.things.values()]
@@ -85,7 +86,7 @@ class Step:
         if not all(fact() == value for fact, value in self.facts):
             return False
         with self.busy:
-            self._prepare(self.record.before)
+            self._prepare(self.steady)
         self.changes = seen
         return True
 
@@ -109,6 +110,31 @@ class Step:
             return [wrap(made[0])]
         values = iter(made)
         return together(self.structure, iter([wrap(next(values)) if isinstance(x, View) else x for x in self.leaves]))
+
+    def run_each(self, stacks: list[Array], outputs: list[Array]) -> int:
+        """Run on one entry after the other, as long as the step fits, and say how often it did."""
+        made = [y.reshape(len(y), math.prod(y.shape[1:])) for y in outputs]  # entries are arrays; only addresses count
+        done = 0
+        if len(made) != len(self.outputs) or not self.simple or not all(x.ndim > 1 for x in stacks):
+            return done
+        with self.busy:
+            try:
+                for given in zip(*stacks, *made, strict=True):
+                    if not self.current():
+                        break
+                    if self.moving:
+                        self._prepare(self.moving)
+                    if status := self.entry(id(given), self.at, 1):
+                        if status > 0:
+                            self._fail(status, given)
+                        break
+                    done += 1
+                    for act in self.after:
+                        act()
+            finally:
+                if self.writes and done:
+                    overwritten_all(self.writes)
+        return done
 
     def written_back(self, given: Any, array: Array) -> None:
         """Give what the step wrote into the copy of an argument back to the argument."""

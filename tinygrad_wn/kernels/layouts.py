@@ -13,7 +13,7 @@ CLOSED: set[Any] = set()
 """Kernels that take no other types than they were compiled for, so that Numba refuses what does not fit."""
 
 _lock = threading.RLock()
-SCALARS = {"flag": types.boolean, "count": types.int64}
+SCALARS = {"flag": types.boolean, "count": types.int64, "real": types.float64}
 
 
 @contextmanager

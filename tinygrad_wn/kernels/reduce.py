@@ -67,3 +67,9 @@ def outside(i: Any, n: Any) -> Any:
 def wrapped(i: Any, n: Any) -> Any:
     """Place i of n, where negative places count from the end."""
     return i + n if i < 0 else i
+
+
+@kernel
+def boundless(x: Any) -> Any:
+    """Whether a number is NaN or infinite."""
+    return not abs(x) < math.inf

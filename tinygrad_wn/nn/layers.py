@@ -9,9 +9,10 @@ import numpy as np
 from ..creation import generator
 from ..errors import DTypeError, ShapeError, ValueRangeError
 from ..functions import gelu, leaky_relu
-from ..ops.arithmetic import where
+from ..op import each_step
 from ..ops.elementwise import relu, sigmoid, tanh
 from ..ops.linear import linear, weight_norm_linear
+from ..ops.random import dropout
 from ..tensor import Tensor, tensor
 from .init import he_uniform
 from .module import Module
@@ -187,10 +188,12 @@ class Dropout(Module):
     """In training, set each entry to 0 with probability `p` and divide the others by 1 - p; else change nothing.
 
     The mean stays the same (Srivastava et al. 2014, in the inverted form). `rng` is a seed, a Generator, or None for
-    the package's generator at each call. Raises ValueRangeError unless 0 <= p < 1.
+    the package's generator at each call: the generator gives one number a call, of which, with the place of an entry, a
+    hash decides about the entry, so that compiled steps draw the same as eager ones. Raises ValueRangeError unless
+    0 <= p < 1.
 
     >>> tg.nn.Dropout(0.5, rng=0)(tg.ones(5))
-    Tensor([2., 0., 0., 0., 2.])
+    Tensor([0., 2., 2., 0., 2.])
     """
 
     def __init__(self, p: float = 0.5, rng: int | np.random.Generator | None = None) -> None:
@@ -204,8 +207,12 @@ class Dropout(Module):
         x = x if isinstance(x, Tensor) else tensor(x)
         if not self.training or self.p == 0:
             return x
-        kept = generator(self.rng).random(x.shape) >= self.p
-        return where(kept, x / (1 - self.p), 0.0)
+        (key,) = each_step(self._key)
+        return dropout(x, key, p=self.p)
+
+    def _key(self) -> tuple[int]:
+        """What decides which entries of a call are kept."""
+        return (int(generator(self.rng).random() * 2**53),)
 
     def options(self) -> dict[str, Any]:
         """The probability."""

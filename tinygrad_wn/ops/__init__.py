@@ -1,6 +1,6 @@
 """All declared ops. Importing this fills the registry."""
 
-from . import arithmetic, comparison, elementwise, linear, loss, matmul, norm, reductions, structural, update
+from . import arithmetic, comparison, elementwise, linear, loss, matmul, norm, random, reductions, structural, update
 
 __all__ = [
     "arithmetic",
@@ -10,6 +10,7 @@ __all__ = [
     "loss",
     "matmul",
     "norm",
+    "random",
     "reductions",
     "structural",
     "update",

@@ -12,8 +12,9 @@ import numpy as np
 
 from .. import kernels
 from ..domains import Array, Positive, Real, Shape
+from ..errors import GradientError
 from ..op import case, op
-from ..shapes import Misfit
+from ..shapes import Misfit, same
 
 
 def _shapes(scalars: int, each: int) -> Callable[..., tuple[Shape, ...]]:
@@ -44,6 +45,20 @@ def _slope(p: Any, g: Any, weight_decay: float) -> Any:
 def _number(value: Any, like: Any) -> Any:
     """A number in the dtype of the floats that it meets."""
     return np.asarray(value, np.result_type(like, np.float32))
+
+
+@op(cases=[case("()"), case("(m)")], shape=same, gradient=False)
+def finite(x: Real) -> Array:
+    """x, the norm of gradients. Raises GradientError where it is NaN or infinite.
+
+    >>> from tinygrad_wn.ops.update import finite
+    >>> finite(2.0)
+    Tensor(2.)
+    """
+    if not np.all(np.isfinite(x)):
+        hint = "look for a loss that is NaN or infinite, or take a smaller learning rate"
+        raise GradientError("the norm of the gradients is not finite", {"norm": x}, hint=hint)
+    return np.array(x)
 
 
 @op(

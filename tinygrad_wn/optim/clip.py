@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from ..errors import GradientError, ValueRangeError
+from ..creation import zeros
+from ..errors import ValueRangeError
+from ..functions import stack
+from ..op import slot
+from ..ops.arithmetic import where
+from ..ops.comparison import greater
 from ..ops.norm import vector_norm
-from ..tensor import tensor
+from ..ops.structural import astype
+from ..ops.update import finite
 from .optimizer import check_gradient, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ..tensor import Tensor
 
-def clip_grad_norm(params: Iterable[Any], max_norm: float) -> float:
+
+def clip_grad_norm(params: Iterable[Any], max_norm: float) -> Tensor:
     """Shrink all gradients by one factor, so that their norm together is at most `max_norm`; return the norm before.
 
     Norm and factor are computed in float64. Each `.grad` is replaced by a new tensor, without a graph; nothing changes
@@ -27,19 +33,17 @@ def clip_grad_norm(params: Iterable[Any], max_norm: float) -> float:
     >>> w = tg.tensor([0.0, 0.0], requires_grad=True)
     >>> w.grad = tg.tensor([6.0, 8.0])
     >>> tg.optim.clip_grad_norm([w], 5.0), w.grad
-    (10.0, Tensor([3., 4.]))
+    (Tensor(10., dtype=float64), Tensor([3., 4.]))
     """
     if not max_norm > 0:
         raise ValueRangeError("clip_grad_norm: max_norm must be above 0", {"given": repr(max_norm)})
     with_gradient = [p for p in listed(params, "clip_grad_norm") if p.grad is not None]
     for i, p in enumerate(with_gradient):
         check_gradient(f"clip_grad_norm: parameter {i} of those with a gradient", p, p.grad)
-    wide = [p.grad.numpy().astype(np.float64) for p in with_gradient if p.grad is not None]
-    total = vector_norm(np.array([vector_norm(g).item() for g in wide])).item() if wide else 0.0
-    if not np.isfinite(total):
-        hint = "look for a loss that is NaN or infinite, or take a smaller learning rate"
-        raise GradientError("clip_grad_norm: the norm of the gradients is not finite", {"norm": total}, hint=hint)
-    if total > max_norm:
-        for p, g in zip(with_gradient, wide, strict=True):
-            p.grad = tensor(g / total * max_norm, p.dtype)
-    return float(total)
+    wide = [astype(p.grad.detach(), "float64") for p in with_gradient if p.grad is not None]
+    total = finite(vector_norm(stack([vector_norm(g) for g in wide]))) if wide else zeros((), "float64")
+    if slot.over.get() is None and total.item() <= max_norm:
+        return total
+    for p, g in zip(with_gradient, wide, strict=True):
+        p.grad = astype(where(greater(total, max_norm), g / total * max_norm, g), p.dtype)
+    return total

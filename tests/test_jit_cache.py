@@ -1,0 +1,134 @@
+"""Machine code of steps on disk: shared, damaged, missing, forbidden; and memory of steps that run for long."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinygrad_wn as tg
+from tinygrad_wn import nn, optim
+from tinygrad_wn.kernels.emitted import cache_folder, clear_cache, load
+
+STEP = """
+    import sys, time
+    import tinygrad_wn as tg
+    start = time.perf_counter()
+    w = tg.tensor([[1.0, 2.0], [3.0, 5.0]], requires_grad=True)
+    step = tg.jit(lambda x: tg.tanh(x @ w).sum())
+    first = step(tg.ones((3, 2)))
+    assert abs(step(tg.ones((3, 2))).item() - first.item()) < 1e-6
+    print(first.item())
+"""
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINYGRAD_WN_CACHE", str(tmp_path / "steps"))
+
+
+def start(**environment: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(STEP)]
+    return subprocess.Popen(
+        command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finished(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+    return out
+
+
+def files() -> list[Path]:
+    return sorted(path for path in cache_folder().rglob("*") if path.is_file())
+
+
+def test_processes_share_what_one_of_them_compiled() -> None:
+    outputs = {finished(process) for process in [start() for _ in range(3)]}
+    assert len(outputs) == 1
+    held = {path: path.stat().st_mtime_ns for path in files() if path.suffix in (".py", ".kernel")}
+    assert {path.suffix for path in held} == {".py", ".kernel"}
+    assert finished(start()) in outputs
+    assert {path: path.stat().st_mtime_ns for path in held} == held
+
+
+@pytest.mark.parametrize("harm", [b"", b"raise SystemExit", b"\xff\xfe", None], ids=["empty", "other", "bytes", "cut"])
+def test_files_that_were_harmed_are_made_anew(harm: bytes | None) -> None:
+    expected = finished(start())
+    for path in files():
+        path.write_bytes(path.read_bytes()[:-7] if harm is None else harm)
+    assert finished(start()) == expected
+
+
+def test_a_process_that_is_killed_leaves_a_cache_that_works() -> None:
+    """Killed when the module is there and its machine code is not yet, or in the middle of it."""
+    killed = start()
+    while killed.poll() is None and not list(cache_folder().glob("step_*.py")):
+        pass
+    killed.kill()
+    killed.communicate()
+    assert finished(start())
+
+
+@pytest.mark.parametrize("place", ["a file stands there", "nobody may write"])
+def test_without_a_folder_to_write_to_steps_compile_all_the_same(place: str, tmp_path: Path) -> None:
+    folder = tmp_path / "taken"
+    folder.write_text("not a folder")
+    named = folder / "steps" if place == "a file stands there" else Path("/proc/steps")
+    assert finished(start(TINYGRAD_WN_CACHE=str(named)))
+
+
+def test_a_folder_is_made_and_cleared() -> None:
+    assert clear_cache() == 0
+    step = tg.jit(lambda x: x * 1.375)
+    step(tg.ones(3))
+    assert len(list(cache_folder().glob("step_*.py"))) == 1
+    assert clear_cache() == 1
+    assert [path for path in files() if path.name.startswith("step_")] == []
+    assert step(tg.ones(3)).numpy().tolist() == [1.375] * 3
+
+
+def test_text_alone_decides_which_machine_code_runs() -> None:
+    """Two texts that differ in a number are two modules, whatever was loaded before."""
+    found = [load(f"def part_0(given, table, threads):\n    return {n}\n", ["part_0"])[0](0, 0, 1) for n in (3, 4, 3)]
+    assert found == [3, 4, 3]
+
+
+def small() -> tuple[Any, Any]:
+    model = nn.weight_norm(nn.Sequential(nn.Linear(4, 8, rng=0), nn.ReLU(), nn.Linear(8, 3, rng=1)))
+    optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+    @tg.jit
+    def step(x: Any, y: Any) -> Any:
+        optimizer.zero_grad()
+        loss = nn.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step, (tg.randn(16, 4, rng=2), tg.tensor(np.arange(16) % 3))
+
+
+def test_steps_leave_nothing_behind_but_the_loss() -> None:
+    step, batch = small()
+    for _ in range(3):
+        step(*batch)
+    tracemalloc.start()
+    try:
+        for _ in range(50):
+            step(*batch)
+        before, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        for _ in range(500):
+            step(*batch)
+        after, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 1000
+    assert peak - before < 4000  # a loss, a tensor around it, and a tuple of arguments
