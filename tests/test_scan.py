@@ -71,6 +71,7 @@ def test_dropout_is_fresh_in_each_compiled_step_and_repeats_with_its_seed() -> N
 
 def test_gradients_of_dropout_are_those_of_the_same_choice() -> None:
     layer = nn.Dropout(0.5, rng=3)
+
     def loss(x: Any) -> Any:
         return 2 * layer(x).sum()
 

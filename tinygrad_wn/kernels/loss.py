@@ -69,19 +69,20 @@ def _wrong(target: Any, classes: Any) -> Any:
 
 
 @kernel
-def _powers(powers: Any, at: Any, tops: Any, x: Any, first: Any, rows: Any) -> Any:
-    """exp(x - top) of some rows into `powers` from `at` on, with the largest of each row for its top."""
-    classes = x.shape[1]
+def _powers(flat: Any, tops: Any, x: Any, first: Any) -> Any:
+    """exp(x - top) of as many rows as `flat` has room for, with the largest of each row for its top; as a matrix."""
+    rows, classes = flat.size // x.shape[1], x.shape[1]
+    powers = flat.reshape(rows, classes)
     for k in range(rows):
         best = rank(x[first + k, 0])
         for j in range(1, classes):
             best = max(best, rank(x[first + k, j]))
         tops[k] = ranked(x, best)
-        start = at + k * classes
         for j in range(classes):
-            powers[start + j] = x[first + k, j] - tops[k]
-    for i in range(at, at + rows * classes):
-        powers[i] = exp(powers[i])
+            powers[k, j] = x[first + k, j] - tops[k]
+    for i in range(flat.size):
+        flat[i] = exp(flat[i])
+    return powers
 
 
 @kernel
@@ -90,18 +91,18 @@ def _cross_entropy(losses: Any, x: Any, target: Any, weight: Any, each: Any, mea
     if _wrong(target, classes):
         return 1
     block = max(1, min(n, BLOCK // classes))
-    powers = near(x) if block * classes * x.itemsize <= NEAR else np.empty(block * classes, x.dtype)
+    room = near(x) if block * classes * x.itemsize <= NEAR else np.empty(block * classes, x.dtype)
     tops = near(x) if block * x.itemsize <= NEAR else np.empty(block, x.dtype)
     rest = near(np.float64) if block * 8 <= NEAR else np.empty(block)
     total, parts = 0.0, 0.0
     for first in range(0, n, block):
         rows = min(block, n - first)
-        _powers(powers, 0, tops, x, first, rows)
+        powers = _powers(room[: rows * classes], tops, x, first)
         for k in range(rows):
             others, ties = 0.0, -1.0
-            for j in range(k * classes, (k + 1) * classes):
-                others = plus(others, powers[j] if powers[j] != 1 else 0.0)
-                ties = plus(ties, 1.0 if powers[j] == 1 else 0.0)
+            for j in range(classes):
+                others = plus(others, powers[k, j] if powers[k, j] != 1 else 0.0)
+                ties = plus(ties, 1.0 if powers[k, j] == 1 else 0.0)
             rest[k] = others + ties
         for k in range(rows):  # log(1 + rest), with what the sum has lost
             one = 1.0 + rest[k]
@@ -135,19 +136,18 @@ def _pull_back(dx: Any, ct: Any, x: Any, target: Any, weight: Any, mean: Any) ->
     tops = near(x) if block * x.itemsize <= NEAR else np.empty(block, x.dtype)
     for first in range(0, n, block):
         rows = min(block, n - first)
-        _powers(dx, first * classes, tops, x, first, rows)
+        powers = _powers(dx[first * classes : (first + rows) * classes], tops, x, first)
         for k in range(rows):
-            i = first + k
-            start, own = i * classes, i * classes + target[i]
-            share = (ct[i] if ct.size == n else ct[0]) / parts * (weight[target[i]] if weight.size else 1.0)
-            power, others = np.float64(dx[own]), 0.0
-            dx[own] = 0
-            for j in range(start, start + classes):
-                others = plus(others, dx[j])
+            i, own = first + k, target[first + k]
+            share = (ct[i] if ct.size == n else ct[0]) / parts * (weight[own] if weight.size else 1.0)
+            power, others = np.float64(powers[k, own]), 0.0
+            powers[k, own] = 0
+            for j in range(classes):
+                others = plus(others, powers[k, j])
             share /= power + others
-            for j in range(start, start + classes):
-                dx[j] = share * dx[j]
-            dx[own] = -share * others
+            for j in range(classes):
+                powers[k, j] = share * powers[k, j]
+            powers[k, own] = -share * others
     return 0
 
 
