@@ -14,7 +14,7 @@ GROWTH = {
     "width": (16, 32, 64, 128, 256, 512, 1024),
     "depth": (1, 2, 4, 8, 16, 32),
 }
-GROWING = ("tinygrad_wn", "numpy", "torch", "jax")
+GROWING = ("tinygrad_wn", "tinygrad_wn eager", "numpy", "torch", "jax")
 
 
 def steps(plan: Plan) -> Rows:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from .contest import Contest, Entry
-from .peers import OURS
+from .peers import EAGER, OURS
 from .plan import Plan
 from .worker import Worker, WorkerError
 from .workloads import WORKLOADS
@@ -37,16 +37,19 @@ def run(plan: Plan) -> dict[str, Any]:
                     "beyond_import": peak - imported,
                 }
             )
-    return {"peaks": peaks, "growth": _growth(plan) if OURS in plan.contenders else None}
+    return {
+        "peaks": peaks,
+        "growth": [found for name in (OURS, EAGER) if name in plan.contenders and (found := _growth(plan, name))],
+    }
 
 
-def _growth(plan: Plan) -> dict[str, Any] | None:
+def _growth(plan: Plan, name: str) -> dict[str, Any] | None:
     steps = STEPS // 10 if plan.quick else STEPS
     plan.say(f"memory: {steps} digits steps")
-    entry = Entry(OURS, 1, normalized=True)
+    entry = Entry(name, 1, normalized=True)
     resident = []
     try:
-        with Worker("benchmarks.host:Host", 1, OURS) as worker:
+        with Worker("benchmarks.host:Host", 1, name) as worker:
             worker.call("make", "", WORKLOADS["digits"].task(True, "sgd", 1))
             for _ in range(steps // STRIDE):
                 worker.call("steps", "", STRIDE)
@@ -55,4 +58,11 @@ def _growth(plan: Plan) -> dict[str, Any] | None:
         plan.errors[f"memory: {entry.describe()}"] = str(error)
         return None
     after = [here - resident[0] for here in resident]
-    return {"steps": steps, "from": START, "megabytes": resident, "most": max(after), "least": min(after)}
+    return {
+        "contender": name,
+        "steps": steps,
+        "from": START,
+        "megabytes": resident,
+        "most": max(after),
+        "least": min(after),
+    }

@@ -41,6 +41,7 @@ def name_of(shape: list[int]) -> str:
 
 
 def _contests(rows: list[dict[str, Any]]) -> Iterator[Table]:
+    yield from _at_best(rows)
     for network in dict.fromkeys(
         (row["workload"], tuple(row["sizes"]), row["batch"], row["optimizer"]) for row in rows
     ):
@@ -68,6 +69,24 @@ def _contests(rows: list[dict[str, Any]]) -> Iterator[Table]:
 
 def _against_ours(row: dict[str, Any]) -> str:
     return "" if row["contender"] == OURS else ranged(row["ratio"])
+
+
+def _at_best(rows: list[dict[str, Any]]) -> Iterator[Table]:
+    """Everyone at the thread count that is best for it, weight-normalized."""
+    best = [row for row in rows if row["normalized"] and row["ratio_at_best_threads"]]
+    contenders = [*dict.fromkeys(row["contender"] for row in best if row["contender"] != OURS)]
+    body = []
+    for name, batch in dict.fromkeys((row["workload"], row["batch"]) for row in best):
+        here = {row["contender"]: row for row in best if (row["workload"], row["batch"]) == (name, batch)}
+        own = number(here[OURS]["microseconds"]["median"]) if OURS in here else ""
+        cells = [ranged(here[one]["ratio_at_best_threads"]) if one in here else "" for one in contenders]
+        body.append([f"{name}, batch {batch}", own, *cells])
+    if body and contenders:
+        yield Table(
+            "Weight-normalized, each at its best thread count",
+            ["", f"{OURS}, µs", *(f"{one}, times" for one in contenders)],
+            body,
+        )
 
 
 def _growth(rows: list[dict[str, Any]]) -> Iterator[Table]:
@@ -141,9 +160,10 @@ def _memory(found: dict[str, Any]) -> Iterator[Table]:
     ]
     yield Table("Resident memory, MB", ["", "contender", "after import", "peak of ten steps", "beyond import"], body)
     if grown := found["growth"]:
-        change = f"{grown['least']:+.2f} to {grown['most']:+.2f}"
-        title = f"Resident memory over {grown['steps']} eager digits steps"
-        yield Table(title, ["", "MB"], [[f"change after the first {grown['from']}", change]])
+        title = f"Resident memory over {grown[0]['steps']} digits steps, change after the first {grown[0]['from']}"
+        yield Table(
+            title, ["", "MB"], [[one["contender"], f"{one['least']:+.2f} to {one['most']:+.2f}"] for one in grown]
+        )
 
 
 def _cold(found: dict[str, Any]) -> Iterator[Table]:
@@ -151,9 +171,11 @@ def _cold(found: dict[str, Any]) -> Iterator[Table]:
         ["import of Numba", *(ranged(found[kind]["numba"]) for kind in found)],
         ["import of tinygrad_wn beyond it", *(ranged(found[kind]["import"]) for kind in found)],
         ["making the digits model", *(ranged(found[kind]["model"]) for kind in found)],
-        ["making it, and its first step", *(ranged(found[kind]["step"]) for kind in found)],
+        ["making it, and its first eager step", *(ranged(found[kind]["step"]) for kind in found)],
+        ["after that, the first call of a compiled step", *(ranged(found[kind]["compiled"]) for kind in found)],
     ]
-    yield Table("Cold start, s", ["", *(f"{kind} cache" for kind in found)], body)
+    names = {"empty": "empty cache", "kernels": "kernels cached", "warm": "all cached"}
+    yield Table("Cold start, s", ["", *(names[kind] for kind in found)], body)
 
 
 KINDS: dict[str, Callable[[Any], Iterator[Table]]] = {

@@ -36,7 +36,7 @@ def matmul(to: Writer, call: Call) -> bool:
         to.add(f"for i{axis} in range({size}):")
         to.depth += 1
     matrices = [f"{name}[{place}]" if place else name for name in names]
-    none = [to.nothing(c.dtype), to.nothing(c.dtype, "reads"), "0"]
+    none = [to.nothing(c.dtype), to.nothing(c.dtype, "writes"), "0"]
     to.add(f"{to.use('matmul', 'multiply')}({', '.join([*matrices, *none])})")
     to.depth = depth
     return True

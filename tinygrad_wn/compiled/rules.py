@@ -75,7 +75,7 @@ def matmul(to: Writer, call: Call) -> bool:
 
 def _product(to: Writer, c: View, a: View, b: View, bias: str = "", scales: str = "", scaling: int = 0) -> None:
     arguments = [to.view(c, "writes"), to.view(a, "reads"), to.view(b, "reads")]
-    arguments += [bias or to.nothing(c.dtype), scales or to.nothing(c.dtype, "reads"), str(scaling)]
+    arguments += [bias or to.nothing(c.dtype), scales or to.nothing(c.dtype, "writes"), str(scaling)]
     one = to.linked_call("matmul", "multiply", arguments, c.dtype)
     if worth(c, a):
         several = to.linked_call("matmul", "multiply_in_parts", ["threads", *arguments], c.dtype)
@@ -103,7 +103,7 @@ def weight_norm_linear(to: Writer, call: Call) -> bool:
     if worth(c, a):
         scales = to.aside((2, b.shape[0]), c.dtype)
         _measure(to, call, [to.view(scales, "writes"), to.view(b, "reads"), to.view(each, "reads")], "scale")
-        _product(to, c, a, turned(b), shift, to.view(scales, "reads"), BY_COLUMN)
+        _product(to, c, a, turned(b), shift, to.view(scales, "writes"), BY_COLUMN)
         return True
     arguments = [to.view(c, "writes"), *(to.view(one, "reads") for one in (a, b, each)), shift]
     to.fails(call, to.linked_call("linear", "_normalized_layer", arguments, c.dtype))
@@ -136,7 +136,7 @@ def linear_pullback(to: Writer, call: Call) -> bool:
     sums = to.nothing(ct.dtype, "writes_c") if into[-1] is None else to.view(into[-1], "writes_c")
     if worth(x, turned(ct)) or worth(ct, x):
         _pull_back_in_parts(to, call, into, ct, x, v)
-        rest = [to.view(one, "reads") for one in (ct, x, v)] + [to.nothing(ct.dtype), to.nothing(ct.dtype, "reads")]
+        rest = [to.view(one, "reads") for one in (ct, x, v)] + [to.nothing(ct.dtype), to.nothing(ct.dtype, "writes")]
         if into[-1] is not None:
             to.add(to.linked_call("linear", "_layer_back", [none, none, sums, *rest], ct.dtype))
         return True
@@ -147,7 +147,7 @@ def linear_pullback(to: Writer, call: Call) -> bool:
         to.fails(call, to.linked_call("linear", "_normalized_back", arguments, ct.dtype))
     else:
         arguments += [to.view(one, "reads") for one in (ct, x, v)]
-        arguments += [to.nothing(ct.dtype), to.nothing(ct.dtype, "reads")]
+        arguments += [to.nothing(ct.dtype), to.nothing(ct.dtype, "writes")]
         to.add(to.linked_call("linear", "_layer_back", arguments, ct.dtype))
     return True
 
@@ -165,7 +165,7 @@ def _pull_back_in_parts(to: Writer, call: Call, into: list[View | None], ct: Vie
             _measure(to, call, [to.view(dv, "writes"), to.view(into[2], "writes"), *rest], "pull_back")
         else:
             _measure(to, call, rest, "scale")
-        scales, scaling = to.view(lengths, "reads"), BY_ROW
+        scales, scaling = to.view(lengths, "writes"), BY_ROW
     if dx is not None:
         _product(to, dx, ct, v, "", scales, scaling)
 

@@ -12,6 +12,7 @@ from ..errors import zero_norm
 from .jit import kernel, parallel_kernel, prange
 from .layouts import AnyLayout
 from .matmul import BY_COLUMN, BY_ROW, NOT_SCALED, multiply, multiply_in_parts
+from .memory import reads_c, writes
 from .norm import measure, pull_back_rows, rows_at_once, side_by_side
 from .room import NEAR, near
 from .threads import parts
@@ -96,22 +97,22 @@ def _sum_rows(db: Any, ct: Any) -> Any:
 
 @kernel
 def _plain(c: Any, a: Any, b: Any) -> None:
-    multiply(c, a, b, np.empty(0, c.dtype), np.empty((2, 0), c.dtype), NOT_SCALED)
+    multiply(c, a, b, reads_c(c, 0, (0,), (8,)), writes(c, 0, (2, 0), (8, 8)), np.int64(NOT_SCALED))
 
 
 @kernel
 def _layer(y: Any, x: Any, weight: Any, bias: Any, scales: Any) -> None:
-    multiply(y, x, weight.T, bias, scales, NOT_SCALED)
+    multiply(y, x, weight.T, bias, scales, np.int64(NOT_SCALED))
 
 
 @kernel
 def _normalized_layer(y: Any, x: Any, v: Any, g: Any, bias: Any) -> Any:
     count = 2 * v.shape[0]
     room = near(v) if count * v.itemsize <= NEAR else np.empty(count, v.dtype)
-    scales = room[:count].reshape(2, v.shape[0])
+    scales = room[:count].reshape(2, v.shape[0])[:, :]
     if _scale_rows(scales, v, g):
         return 1
-    multiply(y, x, v.T, bias, scales, BY_COLUMN)
+    multiply(y, x, v.T, bias, scales, np.int64(BY_COLUMN))
     return 0
 
 
@@ -119,9 +120,9 @@ def _normalized_layer(y: Any, x: Any, v: Any, g: Any, bias: Any) -> Any:
 def _layer_back(dx: Any, dweight: Any, db: Any, ct: Any, x: Any, weight: Any, bias: Any, scales: Any) -> None:
     """What is wanted of the cotangents; what is not has no size."""
     if dx.size:
-        multiply(dx, ct, weight, bias, scales, NOT_SCALED)
+        multiply(dx, ct, weight, bias, scales, np.int64(NOT_SCALED))
     if dweight.size:
-        multiply(dweight, ct.T, x, bias, scales, NOT_SCALED)
+        multiply(dweight, ct.T, x, bias, scales, np.int64(NOT_SCALED))
     _sum_rows(db, ct)
 
 
@@ -130,27 +131,28 @@ def _normalized_back(dx: Any, dv: Any, dg: Any, db: Any, ct: Any, x: Any, v: Any
     """The same with ∇w in the memory of dv."""
     count = 2 * v.shape[0] if dx.size else 0
     room = near(v) if count * v.itemsize <= NEAR else np.empty(count, v.dtype)
-    scales = room[:count].reshape(2, v.shape[0] if dx.size else 0)
+    scales = room[:count].reshape(2, v.shape[0] if dx.size else 0)[:, :]
     if dv.size:
-        multiply(dv, ct.T, x, bias, scales, NOT_SCALED)
+        multiply(dv, ct.T, x, bias, scales, np.int64(NOT_SCALED))
         if _pull_back_rows(dv, dg, scales, v, g):
             return 1
     elif dx.size and _scale_rows(scales, v, g):
         return 1
     if dx.size:
-        multiply(dx, ct, v, bias, scales, BY_ROW)
+        multiply(dx, ct, v, bias, scales, np.int64(BY_ROW))
     _sum_rows(db, ct)
     return 0
 
 
+# Scales are never written to by a product; they count as written to, so that its machine code is one for all callers.
 _plain_of = AnyLayout(_plain, "out 2, in 2, in 2")
-_multiply_of = AnyLayout(multiply, "out 2, in 2, in 2, in 1 C, in 2, count")
-_multiply_in_parts_of = AnyLayout(multiply_in_parts, "count, out 2, in 2, in 2, in 1 C, in 2, count")
+_multiply_of = AnyLayout(multiply, "out 2, in 2, in 2, in 1 C, out 2, count")
+_multiply_in_parts_of = AnyLayout(multiply_in_parts, "count, out 2, in 2, in 2, in 1 C, out 2, count")
 _scales_in_parts_of = AnyLayout(_scale_in_parts, "count, out 2, in 2, in 2")
 _pull_back_in_parts_of = AnyLayout(_pull_back_in_parts, "count, out 2, out 2, out 2, in 2, in 2")
-_layer_of = AnyLayout(_layer, "out 2, in 2, in 2, in 1 C, in 2")
+_layer_of = AnyLayout(_layer, "out 2, in 2, in 2, in 1 C, out 2")
 _normalized_of = AnyLayout(_normalized_layer, "out 2, in 2, in 2, in 2, in 1 C")
-_layer_back_of = AnyLayout(_layer_back, "out 2, out 2, out 1 C, in 2, in 2, in 2, in 1 C, in 2")
+_layer_back_of = AnyLayout(_layer_back, "out 2, out 2, out 1 C, in 2, in 2, in 2, in 1 C, out 2")
 _normalized_back_of = AnyLayout(_normalized_back, "out 2, out 2, out 2, out 1 C, in 2, in 2, in 2, in 2, in 1 C")
 
 _NOTHING: dict[int, tuple[Array, Array]] = {

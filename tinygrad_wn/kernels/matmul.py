@@ -265,7 +265,7 @@ def _product_of_rows(c: Any, a: Any, b: Any, bias: Any) -> Any:
 
 
 @kernel
-def _product_across(c: Any, a: Any, b: Any, bias: Any) -> Any:
+def _product_across(c: Any, a: Any, b: Any, bias: Any, scales: Any) -> Any:
     """The same for a b of few columns, unscaled, where columns of a are contiguous: vectors run along them."""
     m, k = a.shape
     n = b.shape[1]
@@ -284,7 +284,7 @@ def _product_across(c: Any, a: Any, b: Any, bias: Any) -> Any:
         width = both if w > lanes else lanes
         source, source_k = a.ctypes.data + i * size, a_k
         if w < width:
-            _copied(c, panel, source, k, w, width, a_k, size, b, NOT_SCALED, start, start)
+            _copied(c, panel, source, k, w, width, a_k, size, scales, np.int64(NOT_SCALED), start, start)
             source, source_k = panel, width * size
         if width == both:
             _wide_tiles(c, aside, from_b, source, start, n, k, b_col, b_k, source_k, width * size)
@@ -309,7 +309,7 @@ def multiply(c: Any, a: Any, b: Any, bias: Any, scales: Any, scaling: Any) -> No
             _product_of_rows(c, a, b, bias)
             return
         if a.strides[0] == size:
-            _product_across(c, a, b, bias)
+            _product_across(c, a, b, bias, scales)
             return
     _product(c, a, b, bias, scales, scaling)
 
