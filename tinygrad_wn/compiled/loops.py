@@ -1,4 +1,4 @@
-"""How elementwise calls in a row are written: as one loop, in which each op's own definition runs for single numbers."""
+"""How elementwise calls in a row are written: as one loop, in which the ops' own definitions run for single numbers."""
 
 from __future__ import annotations
 
