@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .op import NUMBERS, OPS
+from .op import OPS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,15 +58,17 @@ def walk(
 
     def give(x: Tensor, ct: Tensor) -> None:
         node = x._node
-        if node is None if wanted is None else key_of(x) in wanted:
+        if node is None or wanted is not None:
             key = key_of(x)
-            found[key] = (x, found[key][1] + ct) if key in found else (x, ct)
-        if node is None or (useful is not None and node.serial not in useful):
-            return
-        held = pending.get(node.serial)
+            if wanted is None or key in wanted:
+                found[key] = (x, found[key][1] + ct) if key in found else (x, ct)
+            if node is None or (useful is not None and node.serial not in useful):
+                return
+        serial = node.serial
+        held = pending.get(serial)
         if held is None:
-            held = pending[node.serial] = [None] * node.outputs
-            heapq.heappush(heap, (-node.serial, node))
+            held = pending[serial] = [None] * node.outputs
+            heapq.heappush(heap, (-serial, node))
         one = held[x._index]
         held[x._index] = ct if one is None else one + ct
 
@@ -74,7 +76,9 @@ def walk(
         give(result, cotangent)
         while heap:
             serial, node = heapq.heappop(heap)
-            asked = [_asks(x, wanted, useful) for x in node.inputs]
+            asked = [getattr(x, "_wants", False) for x in node.inputs]
+            if wanted is not None and useful is not None:
+                asked = [wants and _leads(x, wanted, useful) for x, wants in zip(node.inputs, asked, strict=True)]
             for x, ct, wants in zip(node.inputs, node.pull(pending.pop(-serial), asked), asked, strict=True):
                 if wants and ct is not None:
                     one, like = ct if hasattr(ct, "_data") else ct(), x._data
@@ -83,12 +87,8 @@ def walk(
     return found
 
 
-def _asks(x: Any, wanted: set[Key] | None, useful: set[int] | None) -> bool:
-    """Whether the walk wants the cotangent of this input."""
-    if x is None or type(x) in NUMBERS or not x._wants:
-        return False
-    if wanted is None or useful is None:
-        return True
+def _leads(x: Tensor, wanted: set[Key], useful: set[int]) -> bool:
+    """Whether this input is a target, or was computed from one."""
     return key_of(x) in wanted or (x._node is not None and x._node.serial in useful)
 
 
@@ -127,9 +127,7 @@ def _useful(result: Tensor, wanted: set[Key]) -> set[int]:
     useful: set[int] = set()
     for serial in sorted(nodes):
         for x in nodes[serial].inputs:
-            if getattr(x, "requires_grad", False) and (
-                key_of(x) in wanted or (x._node is not None and x._node.serial in useful)
-            ):
+            if getattr(x, "requires_grad", False) and _leads(x, wanted, useful):
                 useful.add(serial)
                 break
     return useful
