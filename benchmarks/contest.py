@@ -26,7 +26,7 @@ TOLERANCE = {"start": 2e-5, "later": 1e-2}
 when rounding has taken a few activations over the edge of a relu: 3e-3 was seen where there are half a million."""
 LOSS = {"start": 2e-5, "later": 1e-4}
 """The same of the loss, which has no edges there."""
-STEPS = 10
+STEPS = 5
 
 
 class DisagreementError(AssertionError):
