@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 def eager(op: Op[...], inputs: tuple[Any, ...], params: dict[str, Any], targets: tuple[Any, ...] | None) -> Any:
     """Run an op call now, and record it where a gradient is wanted: the interpreter of every day."""
-    foreign = False
+    foreign = track = False
     try:  # tensors alone, as a rule
         arrays = [x._data for x in inputs]
-        track = any(x._wants for x in inputs)
+        for x in inputs:
+            track = track or x._wants
     except AttributeError:
         arrays, track, foreign = _looked_at(inputs)
     if targets is not None:

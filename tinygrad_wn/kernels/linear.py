@@ -37,20 +37,21 @@ def _set_scales(scales: Any, first: Any, scale: Any, length: Any, g: Any) -> Any
 
 @kernel
 def _scale_rows(scales: Any, v: Any, g: Any) -> Any:
-    """For each row of v, what multiplies it to give that row of w; gives 1 at a row of zeros."""
+    """For each row of v, what multiplies it to give that row of w, if there is room; gives 1 at a row of zeros."""
     many = rows_at_once(v)
     room = near(np.float64)
     power, length = room[:many], room[many : 2 * many]
     for i in range(0, v.shape[0], many):
         if measure(power, length, v[i : i + many]):
             return 1
-        _set_scales(scales, i, power, length, g[i : i + many])
+        if scales.size:
+            _set_scales(scales, i, power, length, g[i : i + many])
     return 0
 
 
 @kernel
 def _pull_back_rows(dv: Any, dg: Any, scales: Any, v: Any, g: Any) -> Any:
-    """Turn rows of ∇w, which lie in dv, into rows of ∇v and ∇g; scales as above, if there is room for them."""
+    """Turn rows of ∇w, which lie in dv, into rows of ∇v and ∇g; scales as above."""
     many = rows_at_once(v)
     room = near(np.float64)
     power, length = room[:many], room[many : 2 * many]
@@ -136,7 +137,7 @@ def _normalized_back(dx: Any, dv: Any, dg: Any, db: Any, ct: Any, x: Any, v: Any
         multiply(dv, ct.T, x, bias, scales, np.int64(NOT_SCALED))
         if _pull_back_rows(dv, dg, scales, v, g):
             return 1
-    elif dx.size and _scale_rows(scales, v, g):
+    elif _scale_rows(scales, v, g):
         return 1
     if dx.size:
         multiply(dx, ct, v, bias, scales, np.int64(BY_ROW))
