@@ -6,7 +6,6 @@ A process chooses its threading layer once, so most of it is tried in fresh ones
 import os
 import subprocess
 import sys
-import timeit
 from pathlib import Path
 
 import numba
@@ -115,8 +114,3 @@ def test_a_number_of_threads_is_an_integer(n):
 def test_an_integer_of_numpy_is_a_number_of_threads(threads):
     threads(np.int64(1))
     assert tg.get_num_threads() == 1
-
-
-def test_asking_costs_next_to_nothing():
-    parts(2.0, 1.0)
-    assert min(timeit.repeat(lambda: parts(2.0, 1.0), number=10_000, repeat=20)) < 10_000 * 0.3e-6
