@@ -16,7 +16,7 @@ import numpy as np
 from .errors import DTypeError, GradientError, ShapeError
 from .op import Op, slot
 from .operators import Operators
-from .walk import key_of, recorded, walk
+from .walk import Written, key_of, recorded, unsettled, walk
 
 if TYPE_CHECKING:
     from .domains import Array, Shape
@@ -302,11 +302,12 @@ def overwritten(target: Tensor) -> None:
     target._writes[0] = next(_serials)
 
 
-def overwritten_all(writes: list[list[int]]) -> None:
-    """The same for many tensors, whose places for that count are given."""
-    serial = next(_serials)
-    for one in writes:
-        one[0] = serial
+def overwritten_by_step(written: Written) -> None:
+    """The same for all that a compiled step writes to."""
+    written.serial = next(_serials)
+    if not written.waits:
+        written.waits = True
+        unsettled.append(written)
 
 
 def _leaves_step(tensor: Tensor, what: str) -> None:

@@ -16,6 +16,31 @@ if TYPE_CHECKING:
 
     Key: TypeAlias = tuple[int, int]
 
+
+class Written:
+    """Arrays that a compiled step writes to, by the counts of their tensors, and when it did so last.
+
+    A step only notes the number; whoever walks back has it put in the place of all counts before, by `settle`.
+    """
+
+    __slots__ = ("serial", "waits", "writes")
+
+    def __init__(self, writes: list[list[int]]) -> None:
+        self.writes, self.serial, self.waits = writes, 0, False
+
+
+unsettled: list[Written] = []
+
+
+def settle() -> None:
+    """Let the counts of tensors say when steps wrote to them."""
+    while unsettled:
+        one = unsettled.pop()
+        one.waits = False
+        for count in one.writes:
+            count[0] = max(count[0], one.serial)
+
+
 recording: ContextVar[bool] = ContextVar("recording", default=True)
 
 
@@ -50,6 +75,7 @@ def walk(
     result: Tensor, cotangent: Tensor, targets: tuple[Tensor, ...] | None, create_graph: bool
 ) -> dict[Key, tuple[Tensor, Tensor]]:
     """Cotangents of all leaves, or of `targets` alone, as (tensor, cotangent) by key."""
+    settle()
     found: dict[Key, tuple[Tensor, Tensor]] = {}
     wanted = None if targets is None else {key_of(t) for t in targets}
     useful = None if wanted is None else _useful(result, wanted)

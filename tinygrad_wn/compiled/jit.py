@@ -43,7 +43,7 @@ class Compiled:
             return self.function(*args, **kwargs)
         step = self.flat.get(len(args))
         if step is not None and not kwargs and (step.changes == changes[0] or step.current()):
-            found = step.run([x._data if type(x) is Tensor else x for x in args])
+            found = step.run(args)
             if found is not None:
                 return found[0]
         return self._looked_up(args, kwargs)
@@ -59,7 +59,7 @@ class Compiled:
             return self._recorded(structure, arrays, leaves, known)
         if len(arrays) == len(args) and not kwargs:
             self.flat[len(args)] = step
-        found = step.run(arrays)
+        found = step.run(tuple(arrays))
         if found is None:
             raise CompileError("tg.jit: a step refuses the signature that it was recorded for", {"signature": key})
         for given, array in zip(leaves, arrays, strict=True):

@@ -37,9 +37,8 @@ class Loop:
                 to.view(self._flattened(x), "reads_c" if self.flat else "reads")
         for x in outputs:
             to.view(self._flattened(x), "writes_c" if self.flat else "writes")
-        sizes = (self._count(),) if self.flat else self.shape
-        for axis, size in enumerate(sizes):
-            to.add(f"for i{axis} in range({size}):")
+        for axis, size in enumerate((self._count(),) if self.flat else self.shape):
+            to.add(f"for i{axis} in range({self._range(size) if axis == 0 else size}):")
             to.depth += 1
         for k, call in enumerate(self.stage.calls):
             own = call.results[0]
@@ -49,6 +48,14 @@ class Loop:
             name = to.view(self._flattened(own), "writes_c" if self.flat else "writes")
             to.add(f"{name}[{self._place(own)}] = {self.values[own]}")
         to.depth = start
+
+    def _range(self, size: int) -> str:
+        """All places along the first axis, or those of a thread's part."""
+        if not self.to.plan.team or not self.to.split.count:
+            return str(size)
+        first, last = self.to.range()
+        each = size // self.to.split.count
+        return f"{first} * {each}, {last} * {each}" if each > 1 else f"{first}, {last}"
 
     def _count(self) -> int:
         return int(np.prod(self.shape))

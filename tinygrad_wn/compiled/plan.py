@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ..kernels.threads import get_num_threads
+from .lower import Lowering, is_turned, matrices, work
 from .record import Call, Memory, View
+from .splits import in_epochs
 
 if TYPE_CHECKING:
     from .record import Operand
@@ -14,18 +18,23 @@ if TYPE_CHECKING:
 MOVES = ("astype", "stop_gradient")
 """Ops that give each number as it is, in another dtype or place."""
 
+WORTH_TEAM = 4e6
+"""Operations of products in a step from which a second thread pays."""
+
 BORDER = 64
 """Memory begins where a line of the cache does."""
 
 
 @dataclass(eq=False)
 class Stage:
-    """Calls that run as one: several elementwise ones in one loop, or a single one of any kind."""
+    """Calls that run as one: several elementwise ones in one loop, a product and what cuts it, or a single call."""
 
     calls: list[Call]
     fused: bool
     inner: set[Memory] = field(default_factory=set)
-    """Results that nobody outside of the loop needs: they have no memory."""
+    """Results that nobody outside of the stage needs: they have no memory."""
+    epoch: int = 0
+    """Stages of one epoch need not wait for each other."""
 
     def reads(self) -> Iterator[View]:
         """Views from memory that this stage did not write itself."""
@@ -37,21 +46,39 @@ class Stage:
         for call in self.calls:
             yield from (x for x in call.results if x.memory not in self.inner)
 
+    @property
+    def outside(self) -> bool:
+        """Whether this replaces what was there before the step."""
+        return any(call.writes for call in self.calls)
+
 
 @dataclass
 class Plan:
-    """Stages in order, and how many bytes the memory that they share has."""
+    """Stages in order, how many bytes the memory that they share has, and whether several threads share the work."""
 
     stages: list[Stage]
     bytes: int
+    team: bool
 
 
 def plan(calls: list[Call], outputs: Iterable[View]) -> Plan:
     """Plan a step that gives these outputs."""
     kept = {x.memory for x in outputs}
-    stages = _joined(_live(calls, kept))
+    calls = _live(Lowering(_live(calls, kept), kept).run(), kept)
+    stages = _joined(calls, _readers(calls), kept)
     _find_inner(stages, kept)
-    return Plan(stages, _placed(stages))
+    team = work(calls) >= WORTH_TEAM and get_num_threads() > 1
+    if team:
+        stages = in_epochs(stages)
+    else:
+        for i, stage in enumerate(stages):
+            stage.epoch = i
+    return Plan(stages, _placed(stages, team), team)
+
+
+def _readers(calls: list[Call]) -> Counter[Memory]:
+    """How many calls read each memory."""
+    return Counter(memory for call in calls for memory in set(_memories(call.operands)))
 
 
 def _memories(operands: Iterable[Operand]) -> Iterator[Memory]:
@@ -69,16 +96,48 @@ def _live(calls: list[Call], kept: set[Memory]) -> list[Call]:
     return live[::-1]
 
 
-def _joined(calls: list[Call]) -> list[Stage]:
+def _joined(calls: list[Call], readers: Counter[Memory], kept: set[Memory]) -> list[Stage]:
     stages: list[Stage] = []
     for call in calls:
         elementwise = (call.op.elementwise or call.op.name in MOVES) and len(call.results) == 1
+        elementwise = elementwise and not is_turned(call.results[0])
         last = stages[-1] if stages else None
-        if last is not None and elementwise and last.fused and _joins(call, last):
+        if last is not None and _cuts(call, last, readers, kept):
+            last.calls.append(call)
+            last.inner.update(_memories(call.operands) if last.calls[0].op.name != "cross_entropy" else ())
+            last.inner &= {x.memory for x in last.calls[0].results}
+        elif last is not None and elementwise and last.fused and _joins(call, last):
             last.calls.append(call)
         else:
             stages.append(Stage([call], elementwise))
     return stages
+
+
+PAIRS = {
+    ("linear", "relu"),
+    ("weight_norm_linear", "relu"),
+    ("linear_pullback", "relu_pullback"),
+    ("weight_norm_linear_pullback", "relu_pullback"),
+    ("cross_entropy", "cross_entropy_pullback"),
+}
+"""Calls that run as one, if the second alone reads what the first gives, or both read the same."""
+
+
+def _cuts(call: Call, stage: Stage, readers: Counter[Memory], kept: set[Memory]) -> bool:
+    """Whether a kernel does this call on its way out of the one before."""
+    first = stage.calls[0]
+    if len(stage.calls) > 1 or (first.op.name, call.op.name) not in PAIRS:
+        return False
+    if first.op.name == "cross_entropy":
+        same = first.operands[:2] == call.operands[1:3] and matrices(first.operands[0], call.results[0])
+        return same and first.params["reduction"] == "none" and call.operands[3] is None
+    y, wanted = first.results[0], first.params.get("wanted", (True,))
+    alone = readers[y.memory] == 1 and y.memory not in kept and y.memory.kind == "made"
+    gates = [x for x in (*call.operands[1:], *call.results) if isinstance(x, View)]
+    fits = all(x.shape == y.shape and x.dtype == y.dtype for x in gates) and matrices(y, *gates)
+    return (
+        alone and call.operands[0] == y and fits and wanted[0] and not any(wanted[1:]) and matrices(first.operands[0])
+    )
 
 
 def _joins(call: Call, stage: Stage) -> bool:
@@ -105,32 +164,34 @@ def _find_inner(stages: list[Stage], kept: set[Memory]) -> None:
             stage.inner = {m for m in made if m.kind == "made" and len(used_by[m]) == 1 and m not in kept}
 
 
-def _placed(stages: list[Stage]) -> int:
+def _placed(stages: list[Stage], team: bool) -> int:
     """Give each memory that the step makes its place in one block, and return how large the block is.
 
-    Two share bytes only if one is not needed any more when the other is written first; a loop may also write to where
-    it reads, number by number, what it needs for the last time.
+    Two share bytes only if one is not needed any more in the epoch in which the other is written first; a loop of one
+    thread may also write to where it reads, number by number, what it needs for the last time.
     """
     last: dict[Memory, int] = {}
-    for i, stage in enumerate(stages):
+    for stage in stages:
         for x in (*stage.reads(), *stage.writes()):
-            last[x.memory] = i
+            last[x.memory] = stage.epoch
     free: list[tuple[int, int]] = []
     end = 0
     placed: set[Memory] = set()
-    for i, stage in enumerate(stages):
+    for stage, following in zip(stages, [*stages[1:], None], strict=True):
         for view in stage.writes():
             memory = view.memory
             if memory.kind != "made" or memory in placed:
                 continue
             size = _rounded(memory.owner.nbytes)
-            heir = _heir(stage, view, i, last, placed)
+            heir = None if team else _heir(stage, view, stage.epoch, last, placed)
             if heir is not None:
                 memory.place, last[heir] = heir.place, -1
             else:
                 memory.place, end = _taken(free, size, end)
             placed.add(memory)
-        for memory in [m for m in placed if last[m] == i and m.kind == "made"]:
+        if following is not None and following.epoch == stage.epoch:
+            continue
+        for memory in [m for m in placed if 0 <= last[m] <= stage.epoch and m.kind == "made"]:
             _released(free, memory.place, _rounded(memory.owner.nbytes))
             last[memory] = -1
     return end

@@ -7,10 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels.linear import WORTH_THREADS
-from ..kernels.matmul import BY_COLUMN, BY_ROW
-from ..kernels.rules import LARGE
-from ..kernels.threads import parts
+from ..kernels.matmul import NOT_SCALED
 from .record import Call, Operand, View
 from .writer import Writer, rule
 
@@ -73,20 +70,10 @@ def matmul(to: Writer, call: Call) -> bool:
     return True
 
 
-def _product(to: Writer, c: View, a: View, b: View, bias: str = "", scales: str = "", scaling: int = 0) -> None:
+def _product(to: Writer, c: View, a: View, b: View, bias: str = "") -> None:
     arguments = [to.view(c, "writes"), to.view(a, "reads"), to.view(b, "reads")]
-    arguments += [bias or to.nothing(c.dtype), scales or to.nothing(c.dtype, "writes"), str(scaling)]
-    one = to.linked_call("matmul", "multiply", arguments, c.dtype)
-    if worth(c, a):
-        several = to.linked_call("matmul", "multiply_in_parts", ["threads", *arguments], c.dtype)
-        to.choose(lambda: to.add(several), lambda: to.add(one))
-    else:
-        to.add(one)
-
-
-def worth(c: View, a: View) -> bool:
-    """Whether a product is worth more than one thread, and there are some."""
-    return parts(2.0 * c.size * a.shape[1], WORTH_THREADS) > 1
+    arguments += [bias or to.nothing(c.dtype), to.nothing(c.dtype, "writes"), str(NOT_SCALED)]
+    to.add(to.linked_call("matmul", "multiply", arguments, c.dtype))
 
 
 @rule("weight_norm_linear")
@@ -100,21 +87,9 @@ def weight_norm_linear(to: Writer, call: Call) -> bool:
     if bias is not None and row is None:
         return False
     shift = to.nothing(c.dtype) if row is None else to.view(row, "reads_c")
-    if worth(c, a):
-        scales = to.aside((2, b.shape[0]), c.dtype)
-        _measure(to, call, [to.view(scales, "writes"), to.view(b, "reads"), to.view(each, "reads")], "scale")
-        _product(to, c, a, turned(b), shift, to.view(scales, "writes"), BY_COLUMN)
-        return True
     arguments = [to.view(c, "writes"), *(to.view(one, "reads") for one in (a, b, each)), shift]
     to.fails(call, to.linked_call("linear", "_normalized_layer", arguments, c.dtype))
     return True
-
-
-def _measure(to: Writer, call: Call, arguments: list[str], what: str) -> None:
-    dtype = call.results[0].dtype
-    several = to.linked_call("linear", f"_{what}_in_parts", ["threads", *arguments], dtype)
-    one = to.linked_call("linear", f"_{what}_rows", arguments, dtype)
-    to.choose(lambda: to.fails(call, several), lambda: to.fails(call, one))
 
 
 @rule("linear_pullback", "weight_norm_linear_pullback")
@@ -134,12 +109,6 @@ def linear_pullback(to: Writer, call: Call) -> bool:
         return False
     none = to.nothing(ct.dtype, "writes")
     sums = to.nothing(ct.dtype, "writes_c") if into[-1] is None else to.view(into[-1], "writes_c")
-    if worth(x, turned(ct)) or worth(ct, x):
-        _pull_back_in_parts(to, call, into, ct, x, v)
-        rest = [to.view(one, "reads") for one in (ct, x, v)] + [to.nothing(ct.dtype), to.nothing(ct.dtype, "writes")]
-        if into[-1] is not None:
-            to.add(to.linked_call("linear", "_layer_back", [none, none, sums, *rest], ct.dtype))
-        return True
     arguments = [none if one is None else to.view(one, "writes") for one in into[:-1]] + [sums]
     if normalized:
         arguments += [to.view(one, "reads") for one in (ct, x, v, call.operands[3]) if isinstance(one, View)]
@@ -150,24 +119,6 @@ def linear_pullback(to: Writer, call: Call) -> bool:
         arguments += [to.nothing(ct.dtype), to.nothing(ct.dtype, "writes")]
         to.add(to.linked_call("linear", "_layer_back", arguments, ct.dtype))
     return True
-
-
-def _pull_back_in_parts(to: Writer, call: Call, into: list[View | None], ct: View, x: View, v: View) -> None:
-    """The same on several threads; ∇w is made in the memory of ∇v."""
-    dx, dv = into[:2]
-    scales, scaling = "", 0
-    if dv is not None:
-        _product(to, dv, turned(ct), x)
-    if call.op.name != "linear_pullback":
-        lengths, g = to.aside((2, v.shape[0]), v.dtype), matrix(call.operands[3])
-        rest = [to.view(lengths, "writes"), to.view(v, "reads"), *([] if g is None else [to.view(g, "reads")])]
-        if dv is not None and into[2] is not None:
-            _measure(to, call, [to.view(dv, "writes"), to.view(into[2], "writes"), *rest], "pull_back")
-        else:
-            _measure(to, call, rest, "scale")
-        scales, scaling = to.view(lengths, "writes"), BY_ROW
-    if dx is not None:
-        _product(to, dx, ct, v, "", scales, scaling)
 
 
 def v_shape(v: View | None) -> tuple[int, ...]:
@@ -236,14 +187,5 @@ def update(to: Writer, call: Call) -> bool:
         views = [vector(x) for x in row if isinstance(x, View)]
         made = [to.view(x, "writes_c") for x in views[:-1] if x is not None]
         made += [to.view(x, "reads_c") for x in views[-1:] if x is not None]
-        size = views[0].size if views[0] is not None else 0
-        _updated(to, name, ", ".join([*made, *numbers]), parts(size, LARGE) > 1)
+        to.add(f"{name}({', '.join([*made, *numbers])})")
     return True
-
-
-def _updated(to: Writer, name: str, listed: str, large: bool) -> None:
-    if not large:
-        to.add(f"{name}({listed})")
-        return
-    several = to.use("rules", f"{name}_in_parts")
-    to.choose(lambda: to.add(f"{several}(threads, {listed})"), lambda: to.add(f"{name}({listed})"))

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import CompileError
-from ..kernels.address import address_of
+from ..kernels.address import address_of, place_in
+from ..kernels.atomic import LINE, WORDS
 from ..kernels.emitted import load
-from ..kernels.threads import parts
+from ..kernels.team import SLEEPERS, TAKEN_ALREADY, caller, team
 from ..op import OPS, changes
-from ..tensor import Tensor, overwritten_all, wrap
+from ..tensor import Tensor, overwritten_by_step, wrap
+from ..walk import Written
+from .lower import work
 from .plan import BORDER, Plan, plan
 from .record import Call, Memory, Number, Recorder, View
 from .trees import together
@@ -21,6 +25,13 @@ from .writer import Text, Writer
 
 if TYPE_CHECKING:
     from ..domains import Array
+
+_probe = wrap(np.empty(1))
+DATA = place_in(_probe, _probe._data)
+"""The word of a tensor that points to its array."""
+
+FAST = 1e7
+"""Operations in the time that a helper takes to wake up, twice over: a longer step waits for it."""
 
 
 class Step:
@@ -34,34 +45,40 @@ class Step:
         self.outputs = [x for x in self.leaves if isinstance(x, View)]
         self.shapes = [(x.shape, x.dtype) for x in self.outputs]
         self.plan: Plan = plan(recorder.record.calls, self.outputs)
-        self.text: Text = Writer(self.plan, self.count).write()
+        self.text: Text = Writer(self.plan, self.count, self.results).write()
         names = [part.name for part in self.text.parts if part.name]
-        entries = iter(load(self.text.module, names))
-        self.parts: list[Any] = [next(entries) if part.name else part.call for part in self.text.parts]
-        self.room = np.zeros(self.plan.bytes + self.text.scratch + BORDER, np.uint8)
-        self.start = (address_of(self.room) + BORDER - 1) // BORDER * BORDER
+        addresses = iter(load(self.text.module, names))
+        self.parts: list[Any] = [next(addresses) if part.name else part.call for part in self.text.parts]
+        self.call, self.function = caller(), self.parts[0]
+        self.room = np.zeros(self.plan.bytes + self.text.scratch + BORDER + 8 * WORDS, np.uint8)
+        sync = (address_of(self.room) + BORDER - 1) // BORDER * BORDER
+        self.start = sync + 8 * WORDS - LINE
         self.now = np.array(self.record.numbers or [0.0], np.float64)
         held = [address_of(memory.owner) for memory in self.text.held]
-        self.table = np.array([self.start, address_of(self.now), *map(id, self.models), *held], np.int64)
+        boxes = team.ready() if self.plan.team else 0
+        head = [self.start, address_of(self.now), sync, boxes, id(Tensor), DATA]
+        self.table = np.array([*head, *map(id, self.models), *held], np.int64)
         self.at = address_of(self.table)
-        self.entry = self.parts[0]
-        self.simple = len(self.parts) == 1 and not (self.text.fragile or self.text.parallel)
+        self.wait = 1 if work(recorder.record.calls) < FAST else 1 << 16
         self.moving, self.steady = ([one for one in self.record.before if one[2] == kind] for kind in (False, True))
         self.after = self.record.after
+        self.simple = len(self.parts) == 1 and not self.text.fragile
+        self.still = self.simple and not self.moving and not self.after
+        """Whether nothing has to be asked or done in Python when it runs."""
         self.single = structure == (tuple, ("array",)) and len(self.outputs) == 1
         self.busy = threading.RLock()
         self.changes = -1
         """What `changes` was when all that the step depends on was looked at."""
         self.attributes = [(thing, dict(vars(thing))) for thing in self.record.things.values()]
         self.facts = [(fact, fact()) for fact in self.record.facts]
-        self.writes = list({id(t._writes): t._writes for t in self.record.written}.values())
+        self.written = Written(list({id(t._writes): t._writes for t in self.record.written}.values()))
         self.targets = [t._data for t in self.record.written]
 
     def _output(self, recorder: Recorder, x: Any) -> Any:
         """Where a result that is computed anew in each run will lie; what comes from outside stays as it is."""
         if not isinstance(x, Tensor) or not recorder.made(x):
             return x
-        found, place = recorder.view(x._data), self.count + self.results
+        found, place = recorder.view(x._data), self.results
         self.results += 1
         if (
             found.memory.kind == "made"
@@ -90,25 +107,31 @@ class Step:
         self.changes = seen
         return True
 
-    def run(self, arrays: list[Array]) -> Any:
-        """Run on arrays of the recorded signature; None where one does not fit after all."""
-        made = [np.empty(*self.shapes[0])] if self.single else [np.empty(*one) for one in self.shapes]
-        given = (*arrays, *made)
+    def run(self, given: tuple[Any, ...]) -> Any:
+        """Run on tensors or arrays of the recorded signature; None where one does not fit after all."""
+        if self.single and self.still:
+            made = np.empty(*self.shapes[0])
+            results = (made,)
+            if status := self.call(self.function, id(given), id(results), self.at, 0):
+                status = self._called(self.function, given, results, status)
+                if status:
+                    return None if status < 0 else self._fail(status, given, results)
+            overwritten_by_step(self.written)
+            return [wrap(made)]
+        results = tuple([np.empty(*one) for one in self.shapes])
         with self.busy:
             if self.moving:
                 self._prepare(self.moving)
-            status = self.entry(id(given), self.at, 1) if self.simple else self._saving(given)
+            status = self._status(given, results)
             if status:
-                if status < 0:
-                    return None
-                self._fail(status, given)
-            if self.writes:
-                overwritten_all(self.writes)
+                return None if status < 0 else self._fail(status, given, results)
+            if self.written.writes:
+                overwritten_by_step(self.written)
             for act in self.after:
                 act()
         if self.single:
-            return [wrap(made[0])]
-        values = iter(made)
+            return [wrap(results[0])]
+        values = iter(results)
         return together(self.structure, iter([wrap(next(values)) if isinstance(x, View) else x for x in self.leaves]))
 
     def run_each(self, stacks: list[Array], outputs: list[Array]) -> int:
@@ -119,21 +142,21 @@ class Step:
             return done
         with self.busy:
             try:
-                for given in zip(*stacks, *made, strict=True):
+                for given, results in zip(zip(*stacks, strict=True), zip(*made, strict=True), strict=True):
                     if not self.current():
                         break
                     if self.moving:
                         self._prepare(self.moving)
-                    if status := self.entry(id(given), self.at, 1):
+                    if status := self._status(given, results):
                         if status > 0:
-                            self._fail(status, given)
+                            self._fail(status, given, results)
                         break
                     done += 1
                     for act in self.after:
                         act()
             finally:
-                if self.writes and done:
-                    overwritten_all(self.writes)
+                if self.written.writes and done:
+                    overwritten_by_step(self.written)
         return done
 
     def written_back(self, given: Any, array: Array) -> None:
@@ -147,49 +170,67 @@ class Step:
             for i, number in enumerate(prepare()):
                 self.now[place + i] = number
 
-    def _saving(self, given: tuple[Array, ...]) -> int:
+    def _status(self, given: tuple[Any, ...], results: tuple[Array, ...]) -> int:
+        return self._called(self.function, given, results) if self.simple else self._saving(given, results)
+
+    def _called(self, function: int, given: Any, results: Any, status: int = TAKEN_ALREADY) -> int:
+        """The status of a function that ran in the end, though helpers slept or another thread was in it."""
+        wait = 0
+        while True:
+            if status == SLEEPERS:
+                team.wake()
+                wait = self.wait
+            elif wait or status != TAKEN_ALREADY:
+                time.sleep(0)
+            status = self.call(function, id(given), id(results), self.at, wait)
+            if status not in (SLEEPERS, TAKEN_ALREADY):
+                return status
+
+    def _saving(self, given: tuple[Any, ...], results: tuple[Array, ...]) -> int:
         """Run all parts; what they wrote before a failure is put back."""
         saved = [(x, x.copy()) for x in self.targets] if self.text.fragile else ()
         try:
-            status = self._all_parts(given)
+            status = self._all_parts(given, results)
             if status > 0:
-                self._fail(status, given)
+                self._fail(status, given, results)
         except BaseException:
             for x, old in saved:
                 np.copyto(x, old)
             raise
         return status
 
-    def _all_parts(self, given: tuple[Array, ...]) -> int:
+    def _all_parts(self, given: tuple[Any, ...], results: tuple[Array, ...]) -> int:
         """Run functions and calls of NumPy in turns."""
         for part in self.parts:
             if isinstance(part, Call):
-                self._by_definition(part, given)
-            elif status := part(id(given), self.at, parts(1, 0)):
-                return int(status)
+                self._by_definition(part, given, results)
+            elif status := self._called(part, given, results):
+                return status
         return 0
 
-    def _array(self, x: Any, given: tuple[Array, ...]) -> Any:
+    def _array(self, x: Any, given: tuple[Any, ...], results: tuple[Array, ...]) -> Any:
         """An operand of a call, as it is now."""
         if isinstance(x, Number):
             return float(self.now[x.place])
         if not isinstance(x, View):
             return x
         kind, place = x.memory.kind, x.memory.place
-        base = (
-            self.start + place if kind == "made" else address_of(x.memory.owner if kind == "outside" else given[place])
-        )
+        if kind == "made":
+            base = self.start + place
+        else:
+            one = x.memory.owner if kind == "outside" else (results if kind == "result" else given)[place]
+            base = address_of(one._data if isinstance(one, Tensor) else one)
         return np.asarray(_Lying(base + x.start, x.shape, x.steps, x.dtype))
 
-    def _by_definition(self, call: Call, given: tuple[Array, ...]) -> None:
-        found = call.op.compute([self._array(x, given) for x in call.operands], call.params)
+    def _by_definition(self, call: Call, given: tuple[Any, ...], results: tuple[Array, ...]) -> None:
+        found = call.op.compute([self._array(x, given, results) for x in call.operands], call.params)
         for value, view in zip(found if call.op.several else (found,), call.results, strict=True):
-            np.copyto(self._array(view, given), value)
+            np.copyto(self._array(view, given, results), value)
 
-    def _fail(self, status: int, given: tuple[Array, ...]) -> None:
+    def _fail(self, status: int, given: tuple[Any, ...], results: tuple[Array, ...]) -> None:
         """Raise what the call that failed raises on its operands."""
         call = self.text.failing[status - 1]
-        call.op.compute([self._array(x, given) for x in call.operands], call.params)
+        call.op.compute([self._array(x, given, results) for x in call.operands], call.params)
         raise CompileError(
             f"{call.op.name} failed in a compiled step", {"line": call.line}, hint="compare it with eager"
         )

@@ -12,8 +12,9 @@ import numpy as np
 
 from ..op import OPS
 from .loops import Loop
-from .plan import BORDER, Plan
+from .plan import BORDER, Plan, Stage
 from .record import Call, Memory, Number, Operand, View
+from .splits import Split, split_of
 
 NOWHERE = Memory("nowhere", np.empty(0))
 """Where arrays without numbers are."""
@@ -30,6 +31,26 @@ def rule(*names: str) -> Callable[[Callable[[Writer, Call], bool]], Callable[[Wr
         return write
 
     return declare
+
+
+SHARED: dict[str, Callable[[Writer, Stage], None]] = {}
+"""How stages are written that can be split, by the name of their first op."""
+
+
+def shared(*names: str) -> Callable[[Callable[[Writer, Stage], None]], Callable[[Writer, Stage], None]]:
+    """Declare how stages are written that begin with these ops."""
+
+    def declare(write: Callable[[Writer, Stage], None]) -> Callable[[Writer, Stage], None]:
+        SHARED.update(dict.fromkeys(names, write))
+        return write
+
+    return declare
+
+
+TABLE = 6
+"""Words of a step's table before the arguments: its memory, its numbers, where its threads meet, where helpers are asked,
+and the type of tensors and the place of the array in one.
+"""
 
 
 @dataclass
@@ -50,7 +71,6 @@ class Text:
     failing: list[Call] = field(default_factory=list)
     scratch: int = 0
     """Bytes that single calls need for themselves, behind those of the plan."""
-    parallel: bool = False
     fragile: bool = False
     """Whether something may fail when something was written already."""
 
@@ -58,14 +78,16 @@ class Text:
 class Writer:
     """Lines of the function that is being written, and the names of what they use."""
 
-    def __init__(self, stages: Plan, arguments: int) -> None:
+    def __init__(self, stages: Plan, arguments: int, results: int) -> None:
         self.plan = stages
-        self.arguments = arguments
+        self.arguments, self.results = arguments, results
         self.lines: list[str] = []
+        self.arrays: list[str] = []
         self.parts: list[Part] = []
         self.functions: list[str] = []
         self.names: dict[tuple[str, View], str] = {}
-        self.kinds: dict[str, str] = {"True": "flag", "False": "flag", "threads": "count"}
+        self.ranges: dict[tuple[int, int], tuple[str, str]] = {}
+        self.kinds: dict[str, str | tuple[str, int, bool, np.dtype[Any]]] = {"True": "flag", "False": "flag"}
         self.linked: dict[tuple[str, str, int], str] = {}
         self.imports: dict[str, set[str]] = {}
         self.types = {"float64", "int64"}
@@ -73,7 +95,8 @@ class Writer:
         self.held: list[Memory] = []
         self.failing: list[Call] = []
         self.depth, self.scratch, self.taken = 1, 0, 0
-        self.parallel = self.written = self.fragile = False
+        self.split = Split(0, 1, ())
+        self.written = self.fragile = False
 
     def use(self, module: str, name: str) -> str:
         """Import a name of a module of kernels."""
@@ -82,10 +105,19 @@ class Writer:
 
     def linked_call(self, module: str, name: str, arguments: list[str], dtype: np.dtype[Any]) -> str:
         """A call of a kernel's machine code, for floats of one dtype. Arrays are named by `view` or `nothing`."""
-        kinds = ", ".join(self.kinds.get(x, "count") for x in arguments)
+        kinds = ", ".join(self._kind(x, dtype) for x in arguments)
         self.use(module, name)
         own = self.linked.setdefault((name, kinds, dtype.itemsize), f"{name.lstrip('_')}_{len(self.linked)}")
         return f"{own}({', '.join(arguments)})"
+
+    def _kind(self, name: str, dtype: np.dtype[Any]) -> str:
+        """What a kernel takes in this place, in the words of `AnyLayout`."""
+        kind = self.kinds.get(name, "count")
+        if isinstance(kind, str):
+            return kind
+        way, ndim, whole, own = kind
+        layout = "C" if whole else "A"
+        return f"{way} {ndim}" + (f" {layout} {own.name}" if own != dtype else " C" if whole else "")
 
     def type_of(self, dtype: np.dtype[Any]) -> str:
         """The name of a dtype in emitted text."""
@@ -102,7 +134,10 @@ class Writer:
         self.failing.append(call)
         self.fragile = self.fragile or self.written
         self.add(f"if {expression}:")
-        self.add(f"    return {len(self.failing)}")
+        number = len(self.failing)
+        self.add(
+            f"    return {self.use('atomic', 'leave')}(at[2], {number})" if self.plan.team else f"    return {number}"
+        )
 
     def address(self, x: View) -> str:
         """An expression for where a view begins."""
@@ -110,29 +145,61 @@ class Writer:
         if memory is NOWHERE:
             return "0"
         if memory.kind in ("argument", "result"):
-            self.use("memory", "numbers_of")
-            base = f"numbers_of(given, {memory.place})"
+            base = f"{self.use('memory', 'numbers_of')}({'gr'[memory.kind == 'result']}{memory.place})"
         elif memory.kind == "made":
             base, start = "at[0]", start + memory.place
         else:
             if memory not in self.held:
                 self.held.append(memory)
-            base = f"at[{2 + self.arguments + self.held.index(memory)}]"
+            base = f"at[{TABLE + self.arguments + self.held.index(memory)}]"
         return f"{base} + {start}" if start else base
 
     def view(self, x: View, how: str) -> str:
         """The name of an array over a view, made by `how`: reads, writes, reads_c or writes_c."""
         if (how, x) not in self.names:
             name = f"{how[0]}{len(self.names)}"
-            whole = " C" if how.endswith("_c") else ""
-            whole += f" {x.dtype.name}" if whole and x.dtype.kind != "f" else ""
-            self.kinds[name] = f"{'in' if how[0] == 'r' else 'out'} {len(x.shape)}{whole}"
+            self.kinds[name] = ("in" if how[0] == "r" else "out", len(x.shape), how.endswith("_c"), x.dtype)
             self.use("memory", how)
-            self.add(
-                f"{name} = {how}({self.type_of(x.dtype)}, {self.address(x)}, {_tuple(x.shape)}, {_tuple(x.steps)})"
+            self.arrays.append(
+                f"    {name} = {how}({self.type_of(x.dtype)}, {self.address(x)}, {_tuple(x.shape)}, {_tuple(x.steps)})"
             )
             self.names[how, x] = name
         return self.names[how, x]
+
+    def range(self) -> tuple[str, str]:
+        """Names of the first thing of a thread's part of the stage, and of the one behind its last."""
+        count, grain = self.split.count, self.split.grain
+        if not self.plan.team:
+            return "0", str(count)
+        if (count, grain) not in self.ranges:
+            names = (f"first_{count}_{grain}", f"last_{count}_{grain}")
+            begin = self.use("atomic", "share_begin")
+            self.arrays += [
+                f"    {name} = {begin}({part}, parts, {count}, {grain})"
+                for name, part in zip(names, ("part", "part + 1"), strict=True)
+            ]
+            self.ranges[count, grain] = names
+        return self.ranges[count, grain]
+
+    def part(self, x: View, how: str, axis: int) -> str:
+        """The array over a view, as far as it lies in a thread's part along an axis."""
+        name = self.view(x, how)
+        if not self.plan.team:
+            return name
+        first, last = self.range()
+        own = f"{name}[{':, ' * axis}{first}:{last}]"
+        self.kinds[own] = self.kinds[name]
+        return own
+
+    def flat_part(self, x: View, how: str) -> str:
+        """The same along the first axis, of all numbers in one row."""
+        name = self.view(View(x.memory, x.start, (x.size,), (x.dtype.itemsize,), x.dtype), how)
+        if not self.plan.team:
+            return name
+        (first, last), each = self.range(), x.size // x.shape[0]
+        own = f"{name}[{first} * {each}:{last} * {each}]" if each > 1 else f"{name}[{first}:{last}]"
+        self.kinds[own] = self.kinds[name]
+        return own
 
     def nothing(self, dtype: np.dtype[Any], how: str = "reads_c") -> str:
         """The name of an array without numbers: a vector for *_c, else a matrix of two rows."""
@@ -146,15 +213,6 @@ class Writer:
         self.scratch = max(self.scratch, self.taken)
         return View(Memory("made", like, self.plan.bytes + start), 0, shape, like.strides, dtype)
 
-    def choose(self, several: Callable[[], None], one: Callable[[], None]) -> None:
-        """Write what several threads do, and what one does."""
-        self.parallel = True
-        for condition, write in (("if threads > 1:", several), ("else:", one)):
-            self.add(condition)
-            self.depth += 1
-            write()
-            self.depth -= 1
-
     def number(self, x: Operand) -> str:
         """A Python number, the one of an array, or one that is found anew in each step."""
         if isinstance(x, View):
@@ -165,41 +223,61 @@ class Writer:
         """Write all stages."""
         self._begin()
         self._check_arguments()
+        epoch = 0
         for i, stage in enumerate(self.plan.stages):
-            call, self.taken = stage.calls[0], 0
-            self.add(f"# {i}: {' '.join(one.op.name for one in stage.calls)} {list(call.results[0].shape)}")
-            if stage.fused:
-                Loop(self, stage).write()
-            elif not (call.op.name in RULES and RULES[call.op.name](self, call)):
-                self._leave(call)
-            self.written = self.written or any(one.writes for one in stage.calls)
+            if self.plan.team and stage.epoch != epoch:
+                self.add(f"if {self.use('atomic', 'meet')}(at[2], parts):")
+                self.add("    return 0")
+            epoch, self.taken = stage.epoch, 0
+            self._stage(i, stage)
+            self.written = self.written or stage.outside
         self._end()
-        text = Text(self._module(), self.parts, self.held, self.failing, self.scratch)
-        text.parallel, text.fragile = self.parallel, self.fragile
-        return text
+        return Text(self._module(), self.parts, self.held, self.failing, self.scratch, self.fragile)
+
+    def _stage(self, i: int, stage: Stage) -> None:
+        call, before = stage.calls[0], self.lines
+        self.split, self.lines, self.arrays = split_of(stage), [], []
+        alone = self.plan.team and not self.split.count
+        self.depth = 2 if alone else 1
+        written = True
+        if stage.fused:
+            Loop(self, stage).write()
+        elif self.split.count:
+            SHARED[call.op.name](self, stage)
+        else:
+            written = call.op.name in RULES and RULES[call.op.name](self, call)
+        self.depth = 1
+        lines = ["    if part == 0:", *self.lines] if alone and self.lines else self.lines
+        self.lines = before
+        if not written:
+            self._leave(call)
+            return
+        name = f"    # {i}: {' '.join(one.op.name for one in stage.calls)} {list(stage.calls[-1].results[0].shape)}"
+        self.lines += [name, *self.arrays, *lines]
 
     def _begin(self) -> None:
-        self.lines, self.names = [], {}
+        self.lines, self.names, self.ranges = [], {}, {}
         self.use("memory", "reads_c")
         self.add("at = reads_c(int64, table, (1 << 32,), (8,))")
         self.add("now = reads_c(float64, at[1], (1 << 32,), (8,))")
+        for name, items, size in (("g", "given", self.arguments), ("r", "results", self.results)):
+            item = self.use("memory", "item") if size else ""
+            self.lines += [f"    {name}{i} = {item}({items}, {i}, at[4], at[5])" for i in range(size)]
 
     def _check_arguments(self) -> None:
         for i in range(self.arguments):
-            self.add(f"if not {self.use('memory', 'fits')}(given, {i}, at[{2 + i}]):")
+            self.add(f"if not {self.use('memory', 'fits')}(g{i}, at[{TABLE + i}]):")
             self.add("    return -1")
 
     def _end(self) -> None:
         self.add("return 0")
         name = f"part_{len(self.functions)}"
-        head = f"def {name}(given, table, threads):"
+        head = f"def {name}(given, results, table, part, parts):"
         self.functions.append("\n".join([head, *self.lines]))
         self.parts.append(Part(name=name))
 
     def _leave(self, call: Call) -> None:
         """Leave the function for a call of NumPy, and begin another function after it."""
-        if self.lines[-1].lstrip().startswith("#"):
-            self.lines.pop()
         self.fragile = self.fragile or self.written
         self._end()
         self.parts.append(Part(call=call))

@@ -46,6 +46,12 @@ It gives a number without meaning for anything but a NumPy array.
 """
 
 
+def place_in(holder: object, held: object) -> int:
+    """The place, in words, where an object with slots holds another one. Raises ValueError where it does not."""
+    words = range(id(holder) // WORD, (id(holder) + type(holder).__basicsize__) // WORD)
+    return [_memory[i] for i in words].index(id(held))
+
+
 @piece
 def pointer_at(_typing: Any, like: Any, address: Any) -> Any:
     """The pointer that an address stands for, to numbers of the dtype of `like`: an array or a dtype, as `np.float32`.

@@ -15,13 +15,11 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from numba import types
-
 from .cache import STAMP
+from .entry import native
 from .jit import kernel
 from .layouts import compiling
 
@@ -41,12 +39,12 @@ def clear_cache() -> int:
     return len(modules)
 
 
-def load(text: str, names: list[str]) -> list[Callable[[int, int, int], int]]:
-    """Machine code of the functions of an emitted module, each from three integers to a status."""
+def load(text: str, names: list[str]) -> list[int]:
+    """Addresses of the functions of an emitted module, each from five integers to a status."""
     name = "step_" + hashlib.sha256((STAMP + text).encode()).hexdigest()[:24]
     with compiling():
         module = sys.modules.get(name) or _imported(name, text)
-        return [_entry(getattr(module, one)) for one in names]
+        return [native(kernel(getattr(module, one)), 5) for one in names]
 
 
 def _imported(name: str, text: str) -> Any:
@@ -80,9 +78,3 @@ def _written(folder: Path, name: str, text: str) -> Path:
     aside.write_text(text, encoding="utf-8")
     aside.replace(path)
     return path
-
-
-def _entry(function: Any) -> Callable[[int, int, int], int]:
-    compiled: Any = kernel(function)
-    compiled.compile((types.int64,) * 3)
-    return compiled.overloads[(types.int64,) * 3].entry_point

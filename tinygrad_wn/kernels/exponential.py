@@ -64,20 +64,26 @@ KINDS = {
 
 
 class Writer:
-    """Writes the arithmetic of one float type."""
+    """Writes the arithmetic of one float type: of single numbers, or of vectors of `lanes`."""
 
-    def __init__(self, at: Any, of: Any) -> None:
-        self.at, self.kind, self.real = at, KINDS[of], REAL[of]
-        self.word = ir.IntType(8 * SIZE[of])
+    def __init__(self, at: Any, of: Any, lanes: int = 1) -> None:
+        self.at, self.kind, self.lanes = at, KINDS[of], lanes
+        self.real, self.word = self._form(REAL[of]), self._form(ir.IntType(8 * SIZE[of]))
         self.bias = (1 << 8 * SIZE[of] - 2 - self.kind.digits) - 1
+
+    def _form(self, kind: Any) -> Any:
+        return kind if self.lanes == 1 else ir.VectorType(kind, self.lanes)
+
+    def _constant(self, kind: Any, value: Any) -> Any:
+        return ir.Constant(kind, value if self.lanes == 1 else [ir.Constant(kind.element, value)] * self.lanes)
 
     def number(self, value: float) -> Any:
         """A constant."""
-        return ir.Constant(self.real, value)
+        return self._constant(self.real, value)
 
     def whole(self, value: int) -> Any:
         """A constant for bits."""
-        return ir.Constant(self.word, value)
+        return self._constant(self.word, value)
 
     def fused(self, a: Any, b: Any, c: Any) -> Any:
         """a·b + c, rounded once where the machine can."""
@@ -104,22 +110,51 @@ class Writer:
         return self.at.select(self.at.fcmp_ordered(how, x, y), value, x)
 
 
+def write_exp(at: Any, to: Writer, x: Any) -> Any:
+    """Emit eˣ."""
+    low, high, shift = (to.number(value) for value in (to.kind.low, to.kind.high, to.kind.shift))
+    y = to.chosen(to.chosen(x, "<", low, low), ">", high, high)
+    near = to.fused(y, to.number(1.4426950408889634), shift)
+    n = at.fsub(near, shift)
+    for part in to.kind.log2:
+        y = to.fused(n, to.number(-part), y)
+    beyond = to.fused(at.fmul(y, y), to.polynomial(y, to.kind.exp), y)
+    power = at.sub(to.bits(near), to.bits(shift))
+    half = at.ashr(power, to.whole(1))  # in two steps, as 2ⁿ itself can be subnormal, or above all numbers
+    return at.fmul(at.fmul(at.fadd(to.number(1.0), beyond), to.power(half)), to.power(at.sub(power, half)))
+
+
+def write_log(at: Any, to: Writer, x: Any) -> Any:
+    """Emit log x."""
+    digits, zero, inf = to.kind.digits, to.number(0.0), to.number(float("inf"))
+    least, lift = to.number(2.0 ** (1 - to.bias)), to.number(2.0**digits)
+    small = at.fcmp_ordered("<", x, least)
+    bits = to.bits(at.select(small, at.fmul(x, lift), x))
+    root = to.bits(to.number(0.5**0.5))
+    power = at.ashr(at.sub(bits, root), to.whole(digits))
+    m = at.bitcast(at.sub(bits, at.shl(power, to.whole(digits))), to.real)
+    power = at.sub(power, at.select(small, to.whole(digits), to.whole(0)))
+    shift = to.number(to.kind.shift)
+    n = at.fsub(at.bitcast(at.add(power, to.bits(shift)), to.real), shift)
+    f = at.fsub(m, to.number(1.0))
+    s = at.fdiv(f, at.fadd(to.number(2.0), f))
+    squares = at.fmul(s, s)
+    rest = at.fmul(squares, to.polynomial(squares, to.kind.log))
+    half = at.fmul(at.fmul(to.number(0.5), f), f)
+    inner = at.fadd(half, rest)
+    y = at.fsub(f, at.fsub(half, to.fused(s, inner, at.fmul(n, to.number(to.kind.log2[1])))))
+    y = to.fused(n, to.number(to.kind.log2[0]), y)
+    y = at.select(at.fcmp_ordered("<", x, zero), to.number(float("nan")), y)
+    y = at.select(at.fcmp_ordered("==", x, zero), to.number(float("-inf")), y)
+    return at.select(at.fcmp_ordered("<", x, inf), y, x)  # infinity stays, and so does NaN
+
+
 @piece
 def exp(_typing: Any, x: Any) -> Any:
     """eˣ of a float32 or float64 number."""
 
     def build(_context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
-        to = Writer(at, x)
-        low, high, shift = (to.number(value) for value in (to.kind.low, to.kind.high, to.kind.shift))
-        y = to.chosen(to.chosen(arguments[0], "<", low, low), ">", high, high)
-        near = to.fused(y, to.number(1.4426950408889634), shift)
-        n = at.fsub(near, shift)
-        for part in to.kind.log2:
-            y = to.fused(n, to.number(-part), y)
-        beyond = to.fused(at.fmul(y, y), to.polynomial(y, to.kind.exp), y)
-        power = at.sub(to.bits(near), to.bits(shift))
-        half = at.ashr(power, to.whole(1))  # in two steps, as 2ⁿ itself can be subnormal, or above all numbers
-        return at.fmul(at.fmul(at.fadd(to.number(1.0), beyond), to.power(half)), to.power(at.sub(power, half)))
+        return write_exp(at, Writer(at, x), arguments[0])
 
     return x(x), build
 
@@ -129,27 +164,6 @@ def log(_typing: Any, x: Any) -> Any:
     """The natural logarithm of a float32 or float64 number: -inf of 0, NaN below."""
 
     def build(_context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
-        to = Writer(at, x)
-        digits, zero, inf = to.kind.digits, to.number(0.0), to.number(float("inf"))
-        x0, least, lift = arguments[0], to.number(2.0 ** (1 - to.bias)), to.number(2.0**digits)
-        small = at.fcmp_ordered("<", x0, least)
-        bits = to.bits(at.select(small, at.fmul(x0, lift), x0))
-        root = to.bits(to.number(0.5**0.5))
-        power = at.ashr(at.sub(bits, root), to.whole(digits))
-        m = at.bitcast(at.sub(bits, at.shl(power, to.whole(digits))), to.real)
-        power = at.sub(power, at.select(small, to.whole(digits), to.whole(0)))
-        shift = to.number(to.kind.shift)
-        n = at.fsub(at.bitcast(at.add(power, to.bits(shift)), to.real), shift)
-        f = at.fsub(m, to.number(1.0))
-        s = at.fdiv(f, at.fadd(to.number(2.0), f))
-        squares = at.fmul(s, s)
-        rest = at.fmul(squares, to.polynomial(squares, to.kind.log))
-        half = at.fmul(at.fmul(to.number(0.5), f), f)
-        inner = at.fadd(half, rest)
-        y = at.fsub(f, at.fsub(half, to.fused(s, inner, at.fmul(n, to.number(to.kind.log2[1])))))
-        y = to.fused(n, to.number(to.kind.log2[0]), y)
-        y = at.select(at.fcmp_ordered("<", x0, zero), to.number(float("nan")), y)
-        y = at.select(at.fcmp_ordered("==", x0, zero), to.number(float("-inf")), y)
-        return at.select(at.fcmp_ordered("<", x0, inf), y, x0)  # infinity stays, and so does NaN
+        return write_log(at, Writer(at, x), arguments[0])
 
     return x(x), build

@@ -15,8 +15,8 @@ from .matmul import BY_COLUMN, BY_ROW, NOT_SCALED, multiply, multiply_in_parts
 from .memory import reads_c, writes
 from .norm import measure, pull_back_rows, rows_at_once, side_by_side
 from .room import NEAR, near
+from .rows import sum_of_rows
 from .threads import parts
-from .vector import row_added
 
 LEAST, MOST = 2.0**-126, 2.0**126
 """Powers of two between them are normal numbers of float32, and so are their inverses."""
@@ -39,13 +39,21 @@ def _set_scales(scales: Any, first: Any, scale: Any, length: Any, g: Any) -> Any
 def _scale_rows(scales: Any, v: Any, g: Any) -> Any:
     """For each row of v, what multiplies it to give that row of w, if there is room; gives 1 at a row of zeros."""
     many = rows_at_once(v)
-    room = near(np.float64)
-    power, length = room[:many], room[many : 2 * many]
+    kept = near(np.float64)[: 2 * many].reshape(2, many)
     for i in range(0, v.shape[0], many):
-        if measure(power, length, v[i : i + many]):
+        if measure(kept[0], kept[1], v[i : i + many]):
             return 1
         if scales.size:
-            _set_scales(scales, i, power, length, g[i : i + many])
+            _set_scales(scales, i, kept[0], kept[1], g[i : i + many])
+    return 0
+
+
+@kernel
+def prepare_rows(kept: Any, scales: Any, v: Any, g: Any) -> Any:
+    """Measure rows of v, and find what multiplies them to give rows of w; 1 where there is a row of zeros."""
+    if measure(kept[0], kept[1], v):
+        return 1
+    _set_scales(scales, 0, kept[0], kept[1], g)
     return 0
 
 
@@ -53,14 +61,14 @@ def _scale_rows(scales: Any, v: Any, g: Any) -> Any:
 def _pull_back_rows(dv: Any, dg: Any, scales: Any, v: Any, g: Any) -> Any:
     """Turn rows of ∇w, which lie in dv, into rows of ∇v and ∇g; scales as above."""
     many = rows_at_once(v)
-    room = near(np.float64)
-    power, length = room[:many], room[many : 2 * many]
+    kept = near(np.float64)[: 2 * many].reshape(2, many)
     for i in range(0, v.shape[0], many):
-        j = i + many
-        if pull_back_rows(dv[i:j], dg[i:j], power, length, dv[i:j], v[i:j], g[i:j]):
+        j = min(i + many, v.shape[0])
+        if measure(kept[0], kept[1], v[i:j]):
             return 1
+        pull_back_rows(dv[i:j], dg[i:j], kept[:, : j - i], dv[i:j], v[i:j], g[i:j])
         if scales.size:
-            _set_scales(scales, i, power, length, g[i:j])
+            _set_scales(scales, i, kept[0], kept[1], g[i:j])
     return 0
 
 
@@ -85,13 +93,13 @@ def _pull_back_in_parts(count: Any, dv: Any, dg: Any, scales: Any, v: Any, g: An
 
 
 @kernel
-def _sum_rows(db: Any, ct: Any) -> Any:
+def _sum_rows(db: Any, ct: Any) -> None:
     """db[j] ← Σ ct[i, j] over i, for as many j as db has."""
+    if ct.strides[1] == ct.itemsize:
+        sum_of_rows(db, ct[:, : db.size])
+        return
     db[:] = 0
     for i in range(ct.shape[0]):
-        if ct.strides[1] == ct.itemsize:
-            row_added(db, db.ctypes.data, ct.ctypes.data + i * ct.strides[0], db.size)
-            continue
         for j in range(db.size):
             db[j] += ct[i, j]
 

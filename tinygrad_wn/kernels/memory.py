@@ -1,7 +1,8 @@
 """Arrays over addresses, for emitted steps: shapes and steps are constants, so that nothing is unpacked at run time.
 
 `reads` and `writes` make arrays in any layout, as kernels take them; `reads_c` and `writes_c` make contiguous ones. An
-array object of the caller is looked at where it lies: `fits` compares it with a model, `numbers_of` gives its address.
+array object of the caller is looked at where it lies: `fits` compares it with a model, `numbers_of` gives the address of
+its numbers.
 """
 
 from __future__ import annotations
@@ -45,9 +46,16 @@ reads_c, writes_c = _viewer("C", readonly=True), _viewer("C", readonly=False)
 
 
 @kernel
-def fits(given: Any, place: Any, model: Any) -> Any:
-    """Whether the item of a tuple is an array of the type, shape and dtype of a model, contiguous and aligned."""
+def item(given: Any, place: Any, kind: Any, slot: Any) -> Any:
+    """The object that is this item of a tuple, or the one that it holds in a slot, if it is of this kind."""
     one = pointer_at(np.int64, given)[ITEMS + place]
+    words = pointer_at(np.int64, one)
+    return words[slot] if words[TYPE] == kind else one
+
+
+@kernel
+def fits(one: Any, model: Any) -> Any:
+    """Whether an object is an array of the type, shape and dtype of a model, contiguous and aligned."""
     words, model_words = pointer_at(np.int64, one), pointer_at(np.int64, model)
     if words[TYPE] != model_words[TYPE] or words[DTYPE] != model_words[DTYPE]:
         return False
@@ -62,6 +70,6 @@ def fits(given: Any, place: Any, model: Any) -> Any:
 
 
 @kernel
-def numbers_of(given: Any, place: Any) -> Any:
-    """Where the numbers of the array begin that is this item of a tuple."""
-    return pointer_at(np.int64, pointer_at(np.int64, given)[ITEMS + place])[DATA]
+def numbers_of(one: Any) -> Any:
+    """Where the numbers of an array begin."""
+    return pointer_at(np.int64, one)[DATA]

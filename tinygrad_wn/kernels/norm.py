@@ -19,8 +19,9 @@ from ..shapes import axes_of, other_axes
 from .jit import kernel, parallel_kernel, prange
 from .layouts import AnyLayout
 from .room import near
+from .rows import dots_of_rows, row_across_split, row_stretched, squares_of_rows
 from .threads import parts
-from .vector import bits_of, float_of, row_across, row_across_split, row_dot, row_scaled, row_squares, row_sums
+from .vector import bits_of, float_of, row_across, row_dot, row_scaled, row_squares
 
 DIGITS, EXPONENTS, BIAS = 52, 0x7FF, 1023
 """How float64 has its exponent in its bits."""
@@ -30,6 +31,9 @@ SAFE = 2.0**900
 
 MODERATE = 2.0**30
 """Products of a few such numbers are far from the ends of the range of float32."""
+
+HUGE = 2.0**127
+"""Powers of two below it are numbers of float32."""
 
 WORTH_THREADS = 1 << 18
 """Numbers from which a second thread pays: 1.8 times as fast at (1024, 1024)."""
@@ -75,32 +79,28 @@ def _finish(scale: Any, length: Any, count: Any) -> Any:
 @kernel
 def measure(scale: Any, length: Any, v: Any) -> Any:
     """The scale of each row of v, and the length of the scaled row; whether there is a row of zeros."""
+    squares_of_rows(length, v)
     for i in range(v.shape[0]):
-        start, count = v.ctypes.data + i * v.strides[0], v.shape[1]
-        scale[i], length[i] = 1.0, row_squares(v, start, count, 1.0)
-        if v.itemsize == 8 and not 1.0 / SAFE < length[i] < SAFE:
-            scale[i] = power_for(_largest(v, i))
-            length[i] = row_squares(v, start, count, scale[i])
+        scale[i] = 1.0
+    if v.itemsize == 8:
+        for i in range(v.shape[0]):
+            if not 1.0 / SAFE < length[i] < SAFE:
+                scale[i] = power_for(_largest(v, i))
+                length[i] = row_squares(v, v.ctypes.data + i * v.strides[0], v.shape[1], scale[i])
     return _finish(scale, length, v.shape[0])
 
 
 @kernel
-def measure_along(scale: Any, length: Any, along: Any, ct: Any, v: Any) -> Any:
-    """The same, and the dot product of each scaled row with a row of ct."""
+def _dots(along: Any, scale: Any, ct: Any, v: Any) -> None:
+    """The dot product of each scaled row with a row of ct."""
     if v.itemsize == 8:
-        zeros = measure(scale, length, v)
         for i in range(v.shape[0]):
             start, from_ct = v.ctypes.data + i * v.strides[0], ct.ctypes.data + i * ct.strides[0]
             along[i] = row_dot(v, from_ct, start, v.shape[1], scale[i])
-        return zeros
-    for i in range(v.shape[0]):
-        start, from_ct = v.ctypes.data + i * v.strides[0], ct.ctypes.data + i * ct.strides[0]
-        scale[i] = 1.0
-        length[i], along[i] = row_sums(v, from_ct, start, v.shape[1])
-    zeros = _finish(scale, length, v.shape[0])
+        return
+    dots_of_rows(along, ct, v)
     for i in range(v.shape[0]):
         along[i] *= scale[i]
-    return zeros
 
 
 @kernel
@@ -122,58 +122,107 @@ def _norm_rows(n: Any, v: Any) -> Any:
 
 
 @kernel
+def _split(high: Any, low: Any, x: Any, count: Any) -> None:
+    """Numbers of float64 as sums of two of float32."""
+    for i in range(count):
+        high[i] = x[i]
+        low[i] = x[i] - high[i]
+
+
+@kernel
+def _all_moderate(x: Any, scale: Any, count: Any) -> Any:
+    """Whether products with these numbers cannot leave the range of float32, and scales are in it."""
+    far = 0
+    for i in range(count):
+        far |= (not 1.0 / MODERATE < abs(x[i]) < MODERATE) | (not scale[i] < HUGE)
+    return far == 0
+
+
+@kernel
+def _stretched(w: Any, scale: Any, length: Any, v: Any, g: Any) -> None:
+    """Rows of w from those of v, no more than ROWS, and what was measured of them."""
+    count, room, pair = v.shape[0], near(np.float64), near(v)
+    factor, high, low = room[:ROWS], pair[:ROWS], pair[ROWS : 2 * ROWS]
+    for i in range(count):
+        factor[i] = g[i, 0] / length[i]
+    fits = v.itemsize == 4 and _all_moderate(factor, scale, count)
+    if fits:
+        _split(high, low, factor, count)
+    for i in range(count):
+        to, start = w.ctypes.data + i * w.strides[0], v.ctypes.data + i * v.strides[0]
+        if fits:
+            row_stretched(v, to, start, v.dtype.type(scale[i]), high[i], low[i], v.shape[1])
+        else:
+            row_scaled(v, to, start, scale[i], factor[i], v.shape[1])
+
+
+@kernel
+def normalize_rows(w: Any, kept: Any, v: Any, g: Any) -> Any:
+    """Rows of w, and in `kept` the scale and the length of each row of v; 1 where there is a row of zeros."""
+    if measure(kept[0], kept[1], v):
+        return 1
+    for i in range(0, v.shape[0], ROWS):
+        j = min(i + ROWS, v.shape[0])
+        _stretched(w[i:j], kept[0, i:j], kept[1, i:j], v[i:j], g[i:j])
+    return 0
+
+
+@kernel
 def _normalize_rows(w: Any, v: Any, g: Any) -> Any:
     many = rows_at_once(v)
-    room = near(np.float64)
-    scale, length = room[:many], room[many : 2 * many]
-    for first in range(0, v.shape[0], many):
-        block = v[first : first + many]
-        if measure(scale, length, block):
+    kept = near(np.float64)[: 2 * many].reshape(2, many)
+    for i in range(0, v.shape[0], many):
+        j = min(i + many, v.shape[0])
+        if normalize_rows(w[i:j], kept[:, : j - i], v[i:j], g[i:j]):
             return 1
-        for k in range(block.shape[0]):
-            i = first + k
-            to, start = w.ctypes.data + i * w.strides[0], v.ctypes.data + i * v.strides[0]
-            row_scaled(v, to, start, scale[k], g[i, 0] / length[k], v.shape[1])
     return 0
 
 
 @kernel
-def _moderate(x: Any) -> Any:
-    """Whether products with this number cannot leave the range of float32, nor reach its end."""
-    return 1.0 / MODERATE < abs(x) < MODERATE
-
-
-@kernel
-def pull_back_rows(dv: Any, dg: Any, scale: Any, length: Any, ct: Any, v: Any, g: Any) -> Any:
-    """Rows of dv and dg by equation 3, dv may be ct; fills in scales and lengths of the rows of v."""
-    along = near(np.float64)  # rows are no more than ROWS
-    if measure_along(scale, length, along, ct, v):
-        return 1
-    for i in range(v.shape[0]):
-        along[i] /= length[i]
+def pull_back_rows(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> None:
+    """Rows of dv and dg by equation 3, dv may be ct; `kept` holds scales and lengths of no more than ROWS rows of v."""
+    count, room, numbers = v.shape[0], near(np.float64), near(v)
+    along, part, factor = room[:ROWS], room[ROWS : 2 * ROWS], room[2 * ROWS : 3 * ROWS]
+    high, low, times = numbers[:ROWS], numbers[ROWS : 2 * ROWS], numbers[2 * ROWS : 3 * ROWS]
+    scale, length = kept[0], kept[1]
+    _dots(along, scale, ct, v)
+    for i in range(count):
+        inverse = 1.0 / length[i]
+        along[i] *= inverse
+        part[i], factor[i] = along[i] * inverse, g[i, 0] * inverse
         dg[i, 0] = along[i]
-    for i in range(v.shape[0]):
+    fits = v.itemsize == 4 and _all_moderate(part, scale, count) and _all_moderate(factor, scale, count)
+    if fits:
+        _split(high, low, part, count)
+        for i in range(count):
+            times[i] = factor[i]
+    for i in range(count):
         to, from_ct = dv.ctypes.data + i * dv.strides[0], ct.ctypes.data + i * ct.strides[0]
         start = v.ctypes.data + i * v.strides[0]
-        part, factor = along[i] / length[i], np.float64(g[i, 0]) / length[i]
-        if v.itemsize == 4 and _moderate(part) and _moderate(factor):
-            real = v.dtype.type
-            high = real(part)
-            row_across_split(v, to, from_ct, start, real(scale[i]), high, real(part - high), real(factor), v.shape[1])
+        if fits:
+            by = v.dtype.type(scale[i])
+            row_across_split(v, to, from_ct, start, by, high[i], low[i], times[i], v.shape[1])
         else:
-            row_across(v, to, from_ct, start, scale[i], part, factor, v.shape[1])
-    return 0
+            row_across(v, to, from_ct, start, scale[i], part[i], factor[i], v.shape[1])
+
+
+@kernel
+def pull_back_kept(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> None:
+    """The same for any number of rows."""
+    for i in range(0, v.shape[0], ROWS):
+        j = min(i + ROWS, v.shape[0])
+        pull_back_rows(dv[i:j], dg[i:j], kept[:, i:j], ct[i:j], v[i:j], g[i:j])
 
 
 @kernel
 def _pull_back_rows(dv: Any, dg: Any, ct: Any, v: Any, g: Any) -> Any:
     many = rows_at_once(v)
-    room = near(np.float64)
-    scale, length = room[:many], room[many : 2 * many]
+    kept = near(np.float64)[: 2 * many].reshape(2, many)
     for i in range(0, v.shape[0], many):
-        j = i + many
-        if pull_back_rows(dv[i:j], dg[i:j], scale, length, ct[i:j], v[i:j], g[i:j]):
+        j = min(i + many, v.shape[0])
+        if measure(kept[0], kept[1], v[i:j]):
             return 1
+        pull_back_rows(dv[i:j], dg[i:j], kept[:, : j - i], ct[i:j], v[i:j], g[i:j])
     return 0
 
 

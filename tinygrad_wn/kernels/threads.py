@@ -11,6 +11,7 @@ from __future__ import annotations
 import operator
 import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -20,6 +21,9 @@ from numba.core import cgutils, config
 
 from ..errors import DTypeError, ValueRangeError
 from .vector import piece
+
+on_change: list[Callable[[], object]] = []
+"""What is to be done when the number of threads was set."""
 
 MAY_BE_OPENMP = ("default", "threadsafe", "omp")
 """Values of Numba's THREADING_LAYER that do not ask for another layer."""
@@ -125,6 +129,8 @@ def set_num_threads(n: int) -> None:
         raise ValueRangeError("set_num_threads: n must be at least 1", {"n": n}, hint="1 turns threads off")
     with _team.changing:
         _team.limit, _team.parts = count, 0
+    for act in on_change:
+        act()
 
 
 def get_num_threads() -> int:

@@ -19,9 +19,11 @@ DOTS = (4, 5) if VECTOR_BYTES == 64 else (2, 5)
 
 
 def tile(rows: int, columns: int) -> Any:
-    """Make the piece that computes `rows` by `columns` vectors of c = start + a·b.
+    """Make the piece that computes `rows` by `columns` vectors of c = start + a·b, and cuts them.
 
-    The sums stay in registers while k runs. a is read number by number through any steps, b in whole vectors.
+    The sums stay in registers while k runs. a is read number by number through any steps, b in whole vectors; of the
+    last vector of each row of c, `valid` numbers are written. Numbers below `floor` become `floor`. Where the address
+    `gate` is not 0, numbers become 0 whose place there, in rows `gate_row` apart, holds no number above 0.
     """
 
     def emit(
@@ -36,15 +38,22 @@ def tile(rows: int, columns: int) -> Any:
         a_k: Any,
         b_k: Any,
         c_row: Any,
+        valid: Any,
+        floor: Any,
+        gate: Any,
+        gate_row: Any,
     ) -> Any:
         real, size = REAL[like.dtype], SIZE[like.dtype]
         vector = ir.VectorType(real, VECTOR_BYTES // size)
 
         def build(context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
-            _, c, a, b, start, k_end, a_row, a_k, b_k, c_row = arguments
+            _, c, a, b, start, k_end, a_row, a_k, b_k, c_row, valid, floor, gate, gate_row = arguments
 
             def lane(base: Any, j: int) -> Any:
                 return at.add(base, word(j * VECTOR_BYTES))
+
+            def place(base: Any, row: Any, i: int, j: int) -> Any:
+                return lane(at.add(base, at.mul(row, word(i))), j)
 
             first = [load(at, lane(start, j), vector, size) for j in range(columns)]
             before, turn, after = at.block, at.append_basic_block("turn"), at.append_basic_block("after")
@@ -74,11 +83,33 @@ def tile(rows: int, columns: int) -> Any:
                 for phi in (held[i][j], totals[i][j]):
                     phi.add_incoming(first[j], before)
                     phi.add_incoming(sums[i][j], turn)
+            least = splat(at, floor, vector)
+            cut = [[at.select(at.fcmp_ordered("<", x, least), least, x) for x in row] for row in totals]
+            gated, plain, end = (at.append_basic_block(name) for name in ("gated", "plain", "end"))
+            at.cbranch(at.icmp_signed("!=", gate, word(0)), gated, plain)
+            at.position_at_end(gated)
+            zero = ir.Constant(vector, [ir.Constant(real, 0.0)] * vector.count)
             for i, j in np.ndindex(rows, columns):
-                store(at, totals[i][j], lane(at.add(c, at.mul(c_row, word(i))), j), size)
+                there = at.fcmp_ordered(">", load(at, place(gate, gate_row, i, j), vector, size), zero)
+                store(at, at.select(there, cut[i][j], zero), place(c, c_row, i, j), size)
+            at.branch(end)
+            at.position_at_end(plain)
+            for i, j in np.ndindex(rows, columns - 1):
+                store(at, cut[i][j], place(c, c_row, i, j), size)
+            last = [(cut[i][-1], place(c, c_row, i, columns - 1)) for i in range(rows)]
+            with at.if_else(at.icmp_signed("==", valid, word(vector.count))) as (whole, part):
+                with whole:
+                    for x, to in last:
+                        store(at, x, to, size)
+                with part:
+                    lanes = first_lanes(at, valid, vector.count)
+                    for x, to in last:
+                        store_some(at, x, to, lanes, size)
+            at.branch(end)
+            at.position_at_end(end)
             return context.get_dummy_value()
 
-        return types.void(like, *[types.int64] * 9), build
+        return types.void(like, *[types.int64] * 10, like.dtype, types.int64, types.int64), build
 
     return piece(emit)
 
@@ -177,27 +208,43 @@ def vector_of_row(_typing: Any, like: Any, to: Any, source: Any, scale: Any, fac
     return types.void(like, types.int64, types.int64, like.dtype, like.dtype), build
 
 
+def first_lanes(at: Any, count: Any, lanes: int) -> Any:
+    """Flags for the first `count` lanes of a vector."""
+    words = ir.VectorType(WORD, lanes)
+    return at.icmp_signed("<", ir.Constant(words, list(range(lanes))), splat(at, count, words))
+
+
+def _masked(at: Any, what: str, kind: Any, size: int, form: Any) -> Any:
+    name = f"llvm.masked.{what}.v{kind.count}f{8 * size}.p0"
+    return cgutils.get_or_insert_function(at.module, form, name)
+
+
+def load_some(at: Any, address: Any, kind: Any, flags: Any, size: int) -> Any:
+    """A vector whose lanes without a flag are 0 and not read."""
+    pointer = kind.as_pointer()
+    form = ir.FunctionType(kind, [pointer, INDEX, flags.type, kind])
+    zeros = ir.Constant(kind, [ir.Constant(kind.element, 0.0)] * kind.count)
+    arguments = [at.inttoptr(address, pointer), ir.Constant(INDEX, size), flags, zeros]
+    return at.call(_masked(at, "load", kind, size, form), arguments)
+
+
+def store_some(at: Any, value: Any, address: Any, flags: Any, size: int) -> None:
+    """Write the lanes that have a flag."""
+    kind, pointer = value.type, value.type.as_pointer()
+    form = ir.FunctionType(ir.VoidType(), [kind, pointer, INDEX, flags.type])
+    arguments = [value, at.inttoptr(address, pointer), ir.Constant(INDEX, size), flags]
+    at.call(_masked(at, "store", kind, size, form), arguments)
+
+
 @piece
-def part_of_row(_typing: Any, like: Any, to: Any, source: Any, count: Any, padded: Any) -> Any:
-    """to ← source for the first `count` numbers of one vector; `padded` sets the others to 0, else they stay."""
+def part_of_row(_typing: Any, like: Any, to: Any, source: Any, count: Any) -> Any:
+    """to ← source for the first `count` numbers of one vector, and 0 for the others."""
     real, size = REAL[like.dtype], SIZE[like.dtype]
-    n = VECTOR_BYTES // size
-    vector, flags = ir.VectorType(real, n), ir.VectorType(ir.IntType(1), n)
+    vector = ir.VectorType(real, VECTOR_BYTES // size)
 
     def build(context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
-        _, to, source, count, padded = arguments
-        words = ir.VectorType(WORD, n)
-        there = at.icmp_signed("<", ir.Constant(words, list(range(n))), splat(at, count, words))
-        written = at.or_(there, splat(at, padded, flags))
-        pointer, align = vector.as_pointer(), ir.Constant(INDEX, size)
-        name = f"v{n}{'f32' if size == 4 else 'f64'}.p0"
-        reads = ir.FunctionType(vector, [pointer, INDEX, flags, vector])
-        writes = ir.FunctionType(ir.VoidType(), [vector, pointer, INDEX, flags])
-        read = cgutils.get_or_insert_function(at.module, reads, f"llvm.masked.load.{name}")
-        write = cgutils.get_or_insert_function(at.module, writes, f"llvm.masked.store.{name}")
-        zeros = ir.Constant(vector, [ir.Constant(real, 0.0)] * n)
-        x = at.call(read, [at.inttoptr(source, pointer), align, there, zeros])
-        at.call(write, [x, at.inttoptr(to, pointer), align, written])
+        _, to, source, count = arguments
+        store(at, load_some(at, source, vector, first_lanes(at, count, vector.count), size), to, size)
         return context.get_dummy_value()
 
-    return types.void(like, *[types.int64] * 3, types.boolean), build
+    return types.void(like, *[types.int64] * 3), build

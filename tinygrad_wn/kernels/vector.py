@@ -158,37 +158,6 @@ def row_dot(_typing: Any, like: Any, a: Any, b: Any, count: Any, scale: Any) -> 
 
 
 @piece
-def row_sums(_typing: Any, like: Any, a: Any, b: Any, count: Any) -> Any:
-    """Σ b² and Σ a·b over rows, in float64 and in one pass."""
-    real, size = REAL[like.dtype], SIZE[like.dtype]
-
-    def build(context: Any, at: Any, signature: Any, arguments: Any) -> Any:
-        _, a, b, count = arguments
-        many = VECTOR_BYTES // 8
-        zero = ir.Constant(ir.VectorType(WIDE, many), [ir.Constant(WIDE, 0.0)] * many)
-
-        def turn(i: Any, sums: list[Any], n: int) -> list[Any]:
-            new = []
-            for s in range(len(sums) // 2):
-                offset = at.mul(at.add(i, word(s * many)), word(size))
-                x, y = (_widened(at, at.add(start, offset), real, size, n) for start in (a, b))
-                new += [
-                    at.fadd(at.fmul(z, y, flags=FUSED), t, flags=FUSED)
-                    for z, t in ((y, sums[2 * s]), (x, sums[2 * s + 1]))
-                ]
-            return new
-
-        i, sums = counted(at, word(0), count, 2 * many, [zero] * 4, lambda i, held: turn(i, held, many))
-        sums = [at.fadd(sums[p], sums[p + 2]) for p in (0, 1)]
-        i, sums = counted(at, i, count, many, sums, lambda i, held: turn(i, held, many))
-        totals = [sum_of_lanes(at, x) for x in sums]
-        _, totals = counted(at, i, count, 1, totals, lambda i, held: turn(i, held, 1))
-        return context.make_tuple(at, signature.return_type, totals)
-
-    return types.UniTuple(types.float64, 2)(like, types.int64, types.int64, types.int64), build
-
-
-@piece
 def row_squares(_typing: Any, like: Any, a: Any, count: Any, scale: Any) -> Any:
     """Σ (a·scale)² over a row, in float64."""
     real, size = REAL[like.dtype], SIZE[like.dtype]
@@ -294,40 +263,6 @@ def row_across(
     return types.void(like, *[types.int64] * 3, double, double, double, types.int64), build
 
 
-@piece
-def row_across_split(
-    _typing: Any, like: Any, to: Any, ct: Any, v: Any, scale: Any, high: Any, low: Any, factor: Any, count: Any
-) -> Any:
-    """to ← factor·((ct - high·v̂) - low·v̂)·scale with v̂ = v·scale, over rows, in their dtype; `to` may be `ct` or `v`.
-
-    A fused product and sum rounds once. So where ct and high·v̂ cancel, their difference is right to its last bit, and
-    as long as high + low is a number of 48 bits, so is the whole of float32.
-    """
-    real, size = REAL[like.dtype], SIZE[like.dtype]
-    many = VECTOR_BYTES // size
-
-    def build(context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
-        _, to, ct, v, scale, high, low, factor, count = arguments
-        high, low = at.fneg(high), at.fneg(low)
-
-        def turn(i: Any, n: int) -> list[Any]:
-            kind, offset = ir.VectorType(real, n), at.mul(i, word(size))
-            x, y = (load(at, at.add(start, offset), kind, size) for start in (ct, v))
-            by = splat(at, scale, kind)
-            y = at.fmul(y, by)
-            for part in (high, low):
-                x = fused(at, y, splat(at, part, kind), x)
-            store(at, at.fmul(at.fmul(x, splat(at, factor, kind)), by), at.add(to, offset), size)
-            return []
-
-        reached, _ = counted(at, word(0), count, many, [], lambda i, _: turn(i, many))
-        counted(at, reached, count, 1, [], lambda i, _: turn(i, 1))
-        return context.get_dummy_value()
-
-    number = like.dtype
-    return types.void(like, *[types.int64] * 3, number, number, number, number, types.int64), build
-
-
 def fused(at: Any, a: Any, b: Any, c: Any) -> Any:
     """a·b + c, rounded once on every machine."""
     width = f"v{a.type.count}f{32 if a.type.element == ir.FloatType() else 64}"
@@ -335,28 +270,6 @@ def fused(at: Any, a: Any, b: Any, c: Any) -> Any:
     if call is None:
         call = ir.Function(at.module, ir.FunctionType(a.type, [a.type] * 3), name=f"llvm.fma.{width}")
     return at.call(call, [a, b, c])
-
-
-@piece
-def row_added(_typing: Any, like: Any, to: Any, a: Any, count: Any) -> Any:
-    """to ← to + a over rows."""
-    real, size = REAL[like.dtype], SIZE[like.dtype]
-    many = VECTOR_BYTES // size
-
-    def build(context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
-        _, to, a, count = arguments
-
-        def turn(i: Any, n: int) -> list[Any]:
-            kind, offset = ir.VectorType(real, n), at.mul(i, word(size))
-            x, y = (load(at, at.add(start, offset), kind, size) for start in (to, a))
-            store(at, at.fadd(x, y), at.add(to, offset), size)
-            return []
-
-        reached, _ = counted(at, word(0), count, many, [], lambda i, _: turn(i, many))
-        counted(at, reached, count, 1, [], lambda i, _: turn(i, 1))
-        return context.get_dummy_value()
-
-    return types.void(like, *[types.int64] * 3), build
 
 
 def _fill(at: Any, real: Any, size: int, to: Any, sources: list[Any], count: Any, value: Callable[..., Any]) -> None:

@@ -1,0 +1,178 @@
+"""How stages are written that threads share: each works on the rows or columns of its part."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..kernels.matmul import BY_COLUMN, BY_ROW, NOT_SCALED, PADDED
+from .lower import SMALL, UPDATES, is_turned, turned
+from .record import View
+from .writer import Writer, shared
+
+if TYPE_CHECKING:
+    from .plan import Stage
+
+NEVER = "-inf"
+"""No number is below it."""
+
+
+def _product(
+    to: Writer,
+    c: str,
+    a: str,
+    b: str,
+    dtype: Any,
+    *,
+    bias: str = "",
+    scales: str = "",
+    scaling: int = NOT_SCALED,
+    floor: str = NEVER,
+    gate: str = "",
+    name: str = "multiply_cut",
+) -> None:
+    to.kinds[floor] = "real"
+    to.types.update({"inf"} if floor == NEVER else ())
+    rest = [bias or to.nothing(dtype), scales or to.nothing(dtype, "writes"), str(scaling), floor]
+    rest.append(gate or to.nothing(dtype, "reads"))
+    to.add(to.linked_call("matmul", name, [c, a, b, *rest], dtype))
+
+
+@shared("linear")
+def linear(to: Writer, stage: Stage) -> None:
+    """y ← x·weightᵀ + bias, and relu if that follows."""
+    x, weight, bias = stage.calls[0].operands
+    y = stage.calls[-1].results[0]
+    floor = NEVER if len(stage.calls) == 1 else "0.0"
+    if weight.size > SMALL:
+        row = "" if bias is None else to.part(bias, "reads_c", 0)
+        into, panels = to.part(y, "writes", 1), to.part(turned(weight), "reads", 1)
+        _product(to, into, to.view(x, "reads"), panels, y.dtype, bias=row, floor=floor, name="product")
+        return
+    row = "" if bias is None else to.view(bias, "reads_c")
+    scaling = PADDED if is_turned(weight) else NOT_SCALED
+    into, columns = to.part(y, "writes", 0), to.view(turned(weight), "reads")
+    _product(to, into, to.part(x, "reads", 0), columns, y.dtype, bias=row, scaling=scaling, floor=floor)
+
+
+@shared("weight_norm_linear")
+def weight_norm_linear(to: Writer, stage: Stage) -> None:
+    """The same without w: rows of v are measured, and scaled on their way into the product."""
+    x, v, g, bias = stage.calls[0].operands
+    y, (_, lengths, scales) = stage.calls[-1].results[0], stage.calls[0].results
+    into = [to.part(lengths, "writes", 1), to.part(scales, "writes", 1)]
+    to.fails(
+        stage.calls[0],
+        to.linked_call("linear", "prepare_rows", [*into, to.part(v, "reads", 0), to.part(g, "reads", 0)], y.dtype),
+    )
+    _product(
+        to,
+        to.part(y, "writes", 1),
+        to.view(x, "reads"),
+        to.part(turned(v), "reads", 1),
+        y.dtype,
+        bias="" if bias is None else to.part(bias, "reads_c", 0),
+        scales=into[1],
+        scaling=BY_COLUMN,
+        floor=NEVER if len(stage.calls) == 1 else "0.0",
+        name="product",
+    )
+
+
+@shared("linear_pullback", "weight_norm_linear_pullback")
+def pullback(to: Writer, stage: Stage) -> None:
+    """The cotangents of a batch, cut where a relu was shut; or those of a weight and of a bias."""
+    first = stage.calls[0]
+    ct, x, weight, *scales = first.operands
+    if not first.params["wanted"][0]:
+        _slopes(to, ct, x, list(first.results))
+        return
+    dx = stage.calls[-1].results[0]
+    gates = stage.calls[1].operands[1:] if len(stage.calls) > 1 else ()
+    if weight.size <= SMALL:
+        gate = to.part(gates[0], "reads", 0) if gates else ""
+        into, left = to.part(dx, "writes", 0), to.part(ct, "reads", 0)
+        _product(to, into, left, to.view(weight, "reads"), dx.dtype, gate=gate)
+        return
+    _product(
+        to,
+        to.part(dx, "writes", 1),
+        to.view(ct, "reads"),
+        to.part(weight, "reads", 1),
+        dx.dtype,
+        scales=to.view(scales[-1], "writes") if scales else "",
+        scaling=BY_ROW if scales else NOT_SCALED,
+        gate=to.part(gates[0], "reads", 1) if gates else "",
+        name="product",
+    )
+
+
+def _slopes(to: Writer, ct: View, x: View, results: list[View]) -> None:
+    for y in results:
+        if len(y.shape) == 2:
+            into, left = to.part(y, "writes", 0), to.part(turned(ct), "reads", 0)
+            _product(to, into, left, to.view(x, "reads"), y.dtype)
+        else:
+            into, columns = to.flat_part(y, "writes_c"), to.part(ct, "reads", 1)
+            to.add(to.linked_call("rows", "sum_of_rows", [into, columns], y.dtype))
+
+
+@shared("weight_norm")
+def weight_norm(to: Writer, stage: Stage) -> None:
+    """w, and the lengths of v."""
+    (v, g), (w, lengths) = stage.calls[0].operands, stage.calls[0].results
+    arguments = [to.part(w, "writes", 0), to.part(lengths, "writes", 1), to.part(v, "reads", 0), to.part(g, "reads", 0)]
+    to.fails(stage.calls[0], to.linked_call("norm", "normalize_rows", arguments, v.dtype))
+
+
+@shared("weight_norm_pullback")
+def weight_norm_pullback(to: Writer, stage: Stage) -> None:
+    """∇v and ∇g, with lengths that are known."""
+    (dw, v, g, lengths), (dv, dg) = stage.calls[0].operands, stage.calls[0].results
+    arguments = [
+        to.part(x, how, axis) for x, how, axis in ((dv, "writes", 0), (dg, "writes", 0), (lengths, "writes", 1))
+    ]
+    arguments += [to.part(x, "reads", 0) for x in (dw, v, g)]
+    to.add(to.linked_call("norm", "pull_back_kept", arguments, v.dtype))
+
+
+@shared("stop_gradient")
+def turn(to: Writer, stage: Stage) -> None:
+    """A weight with its columns side by side."""
+    (x,), (y,) = stage.calls[0].operands, stage.calls[0].results
+    to.add(to.linked_call("matmul", "turn", [to.part(turned(y), "writes", 1), to.part(x, "reads", 0)], x.dtype))
+
+
+@shared("cross_entropy")
+def cross_entropy(to: Writer, stage: Stage) -> None:
+    """The loss of each row and its gradient."""
+    loss, slope = stage.calls
+    ct, logits, target, _ = slope.operands
+    one = View(ct.memory, ct.start, (1,), (ct.dtype.itemsize,), ct.dtype)
+    parts = repr(float(logits.shape[0])) if slope.params["reduction"] == "mean" else "1.0"
+    to.kinds[parts] = "real"
+    arguments = [to.part(loss.results[0], "writes_c", 0), to.part(slope.results[0], "writes", 0)]
+    arguments += [to.view(one, "reads_c"), to.part(logits, "reads", 0), to.part(target, "reads_c", 0), parts]
+    to.fails(slope, to.linked_call("loss_rows", "losses_and_slopes", arguments, logits.dtype))
+
+
+OPTIONS = {
+    "sgd_update": ("descend", ("weight_decay",)),
+    "momentum_update": ("roll", ("momentum", "nesterov", "weight_decay")),
+    "adam_update": ("adapt", ("beta1", "beta2", "eps", "weight_decay", "decoupled")),
+}
+
+
+@shared(*OPTIONS)
+def update(to: Writer, stage: Stage) -> None:
+    """New values of a parameter and its state, in the place of the old ones."""
+    call = stage.calls[0]
+    name, options = OPTIONS[call.op.name]
+    scalars = UPDATES[call.op.name][0]
+    numbers = [f"float({to.number(x)})" for x in call.operands[:scalars]]
+    values = [call.params[one] for one in options]
+    numbers += [repr(x) if isinstance(x, bool) else repr(float(x)) for x in values]
+    to.kinds.update({one: "real" for one in numbers if one not in ("True", "False")})
+    arrays = [x for x in call.operands[scalars:] if isinstance(x, View)]
+    hows = ["writes_c"] * (len(arrays) - 1) + ["reads_c"]
+    rows = [to.flat_part(x, how) for x, how in zip(arrays, hows, strict=True)]
+    to.add(to.linked_call("rules", name, [*rows, *numbers], arrays[0].dtype))

@@ -1,0 +1,230 @@
+"""Threads that run the parts of compiled steps: each waits for work in a loop, so that it begins within 100 ns.
+
+A parallel region of OpenMP takes 1.5 µs, a tenth of a step of a small network. Here a step is posted to each helper that
+waits; who does not take it in time is left out, and the step runs in fewer parts. A helper without work for about a
+millisecond goes to sleep, and one that sleeps is woken for later steps.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+from .address import address_of, pointer_at
+from .atomic import BUSY, LINE, NO_STATUS, STATUS, X86, pause, prepare_meetings, read_word, swap_word, write_word
+from .entry import entry
+from .jit import kernel
+from .threads import get_num_threads, on_change
+from .vector import WORD, piece
+
+IDLE, CLAIMED, POSTED, TAKEN, GO, DONE, ASLEEP = range(7)
+"""What a helper's state says. A caller claims, posts, lets go; a helper takes, is done, sleeps."""
+
+STATE, FUNCTION, GIVEN, RESULTS, TABLE, PART, PARTS, QUITS = (0, *range(LINE, LINE + 56, 8))
+"""Where a helper's mailbox has its words, in bytes."""
+
+BOX = 2 * LINE
+PATIENCE = 20_000 if X86 else 400_000
+"""Turns of a loop in which a helper waits for work: a millisecond, about."""
+
+HASTE = 100 if X86 else 2000
+"""Turns in which a caller waits for a helper to take what was posted: a few microseconds."""
+
+MOST = 31
+"""Helpers at most."""
+
+SLEEPERS, TAKEN_ALREADY = -2, -3
+"""What a call gives that did nothing: helpers sleep, or the step is running in another thread."""
+
+SYNC, BOXES = 2, 3
+"""Words of a step's table: where its threads meet, and the boxes of helpers; 0 where it needs none."""
+
+
+@piece
+def _call_at(_typing: Any, function: Any, given: Any, results: Any, table: Any, part: Any, parts: Any) -> Any:
+    """Call a function from five integers to one by its address."""
+
+    def build(context: Any, at: Any, signature: Any, arguments: Any) -> Any:
+        form = context.call_conv.get_function_type(types.int64, signature.args[1:])
+        result, failure = (cgutils.alloca_once(at, kind.pointee) for kind in form.args[:2])
+        at.call(at.inttoptr(arguments[0], form.as_pointer()), [result, failure, *arguments[1:]])
+        return at.load(result, typ=WORD)
+
+    return types.int64(*[types.int64] * 6), build
+
+
+@kernel
+def _serve(box: Any) -> None:
+    """Wake up, and do what is posted, until nothing came for a while."""
+    turns = 0
+    write_word(box + STATE, IDLE)
+    while True:
+        turns += 1
+        state = read_word(box + STATE)
+        if state == POSTED and swap_word(box + STATE, POSTED, TAKEN):
+            while read_word(box + STATE) != GO:
+                pause()
+            function, table = read_word(box + FUNCTION), read_word(box + TABLE)
+            given, results = read_word(box + GIVEN), read_word(box + RESULTS)
+            _call_at(function, given, results, table, read_word(box + PART), read_word(box + PARTS))
+            write_word(box + STATE, DONE)
+            turns = 0
+        elif (turns > PATIENCE or read_word(box + QUITS)) and swap_word(box + STATE, IDLE, ASLEEP):
+            return
+        pause()
+
+
+@kernel
+def _taken(box: Any) -> Any:
+    """Whether a helper takes what was posted to it, in time."""
+    for _ in range(HASTE):
+        if read_word(box + STATE) == TAKEN:
+            return True
+        pause()
+    return not swap_word(box + STATE, POSTED, IDLE)
+
+
+@kernel
+def _in_parts(function: Any, given: Any, results: Any, table: Any, boxes: Any, count: Any) -> Any:
+    """The status of a step that the caller runs together with the helpers that take it."""
+    sync, posted, parts = pointer_at(np.int64, table)[SYNC], 0, 1
+    for i in range(count):
+        box = boxes + i * BOX
+        if swap_word(box + STATE, IDLE, CLAIMED):
+            write_word(box + FUNCTION, function)
+            write_word(box + GIVEN, given)
+            write_word(box + RESULTS, results)
+            write_word(box + TABLE, table)
+            write_word(box + STATE, POSTED)
+            posted |= 1 << i
+    for i in range(count):
+        box = boxes + i * BOX
+        if posted >> i & 1:
+            if _taken(box):
+                write_word(box + PART, parts)
+                parts += 1
+            else:
+                posted ^= 1 << i
+    prepare_meetings(sync)
+    for i in range(count):
+        if posted >> i & 1:
+            write_word(boxes + i * BOX + PARTS, parts)
+            write_word(boxes + i * BOX + STATE, GO)
+    status = _call_at(function, given, results, table, 0, parts)
+    for i in range(count):
+        if posted >> i & 1:
+            box = boxes + i * BOX
+            while read_word(box + STATE) != DONE:
+                pause()
+            write_word(box + STATE, IDLE)
+    found = read_word(sync + STATUS)
+    return status if found == NO_STATUS else found
+
+
+@kernel
+def _run(function: Any, given: Any, results: Any, table: Any, wait: Any) -> Any:
+    """The status of a step that runs in as many parts as there are helpers with time, and one.
+
+    `wait` is for how many turns of a loop to wait for helpers that sleep; 0: tell, and do nothing. Nothing is done, too,
+    where the step is running already.
+    """
+    words = pointer_at(np.int64, table)
+    boxes = words[BOXES]
+    count = read_word(boxes - LINE) if boxes else 0
+    for _ in range(wait):
+        asleep = 0
+        for i in range(count):
+            asleep += read_word(boxes + i * BOX + STATE) == ASLEEP
+        if asleep == 0:
+            break
+        pause()
+    for i in range(count):
+        if wait == 0 and read_word(boxes + i * BOX + STATE) == ASLEEP:
+            return SLEEPERS
+    if not swap_word(words[SYNC] + BUSY, 0, 1):
+        return TAKEN_ALREADY
+    status = _in_parts(function, given, results, table, boxes, count) if count else NO_STATUS
+    if count == 0:
+        status = _call_at(function, given, results, table, 0, 1)
+    write_word(words[SYNC] + BUSY, 0)
+    return status
+
+
+class Team:
+    """The helpers of this process; they are made when a step first asks for them."""
+
+    def __init__(self) -> None:
+        self.changing = threading.Lock()
+        self.events: list[threading.Event] = []
+        self.threads: list[threading.Thread] = []
+        room = np.zeros((MOST + 2) * BOX // 8, np.int64)
+        self.room, self.boxes = room, (address_of(room) + LINE - 1) // LINE * LINE + LINE
+        """Mailboxes, and on the line before them how many helpers may be asked."""
+
+    def ready(self) -> int:
+        """Where the mailboxes are of one helper less than `get_num_threads` says; 0 in a process that was forked."""
+        wanted = min(get_num_threads() - 1, MOST)
+        with self.changing:
+            while len(self.events) < wanted:
+                event, box = threading.Event(), self.boxes + len(self.events) * BOX
+                self._word(box)[0] = ASLEEP
+                self.events.append(event)
+                self.threads.append(
+                    threading.Thread(target=self._work, args=(box, event, entry(_serve, 1)), daemon=True)
+                )
+                self.threads[-1].start()
+            self._word(self.boxes - LINE)[0] = wanted
+        return self.boxes
+
+    def _word(self, address: int) -> Any:
+        return self.room[(address - address_of(self.room)) // 8 :]
+
+    def adjust(self) -> None:
+        """Take the number of threads over, if there are helpers."""
+        if self.events:
+            self.ready()
+
+    def wake(self) -> None:
+        """Let helpers that sleep wait for work again."""
+        for event in self.events:
+            if not event.is_set():
+                event.set()
+
+    def renew(self) -> None:
+        """Begin anew, without helpers: threads of a parent process are not in its child."""
+        self.changing, self.events, self.threads, self.room[:] = threading.Lock(), [], [], 0
+
+    def dismiss(self) -> None:
+        """End all helpers, before the interpreter takes away the code that they run."""
+        for i, (event, thread) in enumerate(zip(self.events, self.threads, strict=True)):
+            self._word(self.boxes + i * BOX + QUITS)[0] = 1
+            event.set()
+            thread.join()
+
+    def _work(self, box: int, event: threading.Event, serve: Callable[[int], int]) -> None:
+        while True:
+            event.wait()
+            event.clear()
+            if self._word(box + QUITS)[0]:
+                return
+            serve(box)
+
+
+def caller() -> Callable[..., int]:
+    """Machine code of `_run`."""
+    return entry(_run, 5)
+
+
+team = Team()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=team.renew)
+atexit.register(team.dismiss)
+on_change.append(team.adjust)
