@@ -21,7 +21,8 @@ from .walk import Written, key_of, recorded, unsettled, walk
 if TYPE_CHECKING:
     from .domains import Array, Shape
 
-_serials = itertools.count(1)
+serials = itertools.count(1)
+"""Numbers of nodes and of writes, in the order in which they happened."""
 
 
 class Node:
@@ -33,7 +34,7 @@ class Node:
         self, op: Op[...], inputs: tuple[Any, ...], params: dict[str, Any], outputs: int, several: bool
     ) -> None:
         self.op, self.inputs, self.params, self.outputs, self.several = op, inputs, params, outputs, several
-        self.serial = next(_serials)
+        self.serial = next(serials)
         self.results: list[tuple[Array, list[int]]] | None = None
 
     def pull(self, cotangents: list[Tensor | None], asked: list[bool]) -> tuple[Any, ...]:
@@ -299,12 +300,12 @@ def write(target: Tensor, values: Array) -> None:
 
 def overwritten(target: Tensor) -> None:
     """Remember when the array of `target` was written to last, in the count that numbers nodes as well."""
-    target._writes[0] = next(_serials)
+    target._writes[0] = next(serials)
 
 
 def overwritten_by_step(written: Written) -> None:
     """The same for all that a compiled step writes to."""
-    written.serial = next(_serials)
+    written.serial = next(serials)
     if not written.waits:
         written.waits = True
         unsettled.append(written)

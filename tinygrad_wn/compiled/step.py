@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from ..errors import CompileError
 from ..kernels.address import address_of, place_in
 from ..kernels.atomic import LINE, WORDS
 from ..kernels.emitted import load
-from ..kernels.team import SLEEPERS, TAKEN_ALREADY, caller, team
+from ..kernels.team import SLEEPERS, TAKEN_ALREADY, callers, team
 from ..op import OPS, changes
 from ..tensor import Tensor, overwritten_by_step, wrap
 from ..walk import Written
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 _probe = wrap(np.empty(1))
 DATA = place_in(_probe, _probe._data)
 """The word of a tensor that points to its array."""
+
+Box: TypeAlias = "tuple[Tensor, Array, tuple[Array, ...], int]"
+"""A single result that nobody holds any more can be the next one: the tensor, its array, a tuple of that, and its id."""
 
 FAST = 1e7
 """Operations in the time that a helper takes to wake up, twice over: a longer step waits for it."""
@@ -49,14 +52,22 @@ class Step:
         names = [part.name for part in self.text.parts if part.name]
         addresses = iter(load(self.text.module, names))
         self.parts: list[Any] = [next(addresses) if part.name else part.call for part in self.text.parts]
-        self.call, self.function = caller(), self.parts[0]
+        (self.call, self.quick), self.function = callers(), self.parts[0]
         self.room = np.zeros(self.plan.bytes + self.text.scratch + BORDER + 8 * WORDS, np.uint8)
         sync = (address_of(self.room) + BORDER - 1) // BORDER * BORDER
         self.start = sync + 8 * WORDS - LINE
         self.now = np.array(self.record.numbers or [0.0], np.float64)
         held = [address_of(memory.owner) for memory in self.text.held]
         boxes = team.ready() if self.plan.team else 0
-        head = [self.start, address_of(self.now), sync, boxes, id(Tensor), DATA]
+        head = [
+            self.start,
+            address_of(self.now),
+            sync,
+            boxes,
+            id(Tensor),
+            DATA,
+            self.function if self.text.parts[0].name else 0,
+        ]
         self.table = np.array([*head, *map(id, self.models), *held], np.int64)
         self.at = address_of(self.table)
         self.wait = 1 if work(recorder.record.calls) < FAST else 1 << 16
@@ -65,6 +76,7 @@ class Step:
         self.simple = len(self.parts) == 1 and not self.text.fragile
         self.still = self.simple and not self.moving and not self.after
         """Whether nothing has to be asked or done in Python when it runs."""
+        self.box: Box | None = None
         self.single = structure == (tuple, ("array",)) and len(self.outputs) == 1
         self.busy = threading.RLock()
         self.changes = -1
@@ -109,15 +121,6 @@ class Step:
 
     def run(self, given: tuple[Any, ...]) -> Any:
         """Run on tensors or arrays of the recorded signature; None where one does not fit after all."""
-        if self.single and self.still:
-            made = np.empty(*self.shapes[0])
-            results = (made,)
-            if status := self.call(self.function, id(given), id(results), self.at, 0):
-                status = self._called(self.function, given, results, status)
-                if status:
-                    return None if status < 0 else self._fail(status, given, results)
-            overwritten_by_step(self.written)
-            return [wrap(made)]
         results = tuple([np.empty(*one) for one in self.shapes])
         with self.busy:
             if self.moving:
@@ -133,6 +136,20 @@ class Step:
             return [wrap(results[0])]
         values = iter(results)
         return together(self.structure, iter([wrap(next(values)) if isinstance(x, View) else x for x in self.leaves]))
+
+    def new_box(self) -> Box:
+        """Room for a single result."""
+        made = np.empty(*self.shapes[0])
+        results = (made,)
+        return wrap(made), made, results, id(results)
+
+    def again(self, status: int, given: tuple[Any, ...], box: Box) -> bool:
+        """After a run that gave a status: wait for what it waits for, or raise; False where an argument does not fit."""
+        if status in (SLEEPERS, TAKEN_ALREADY):
+            status = self._called(self.function, given, box[2], status)
+        if status > 0:
+            self._fail(status, given, box[2])
+        return status == 0
 
     def run_each(self, stacks: list[Array], outputs: list[Array]) -> int:
         """Run on one entry after the other, as long as the step fits, and say how often it did."""

@@ -47,9 +47,9 @@ def shared(*names: str) -> Callable[[Callable[[Writer, Stage], None]], Callable[
     return declare
 
 
-TABLE = 6
+TABLE = 7
 """Words of a step's table before the arguments: its memory, its numbers, where its threads meet, where helpers are asked,
-and the type of tensors and the place of the array in one.
+the type of tensors and the place of the array in one, and its first function.
 """
 
 
@@ -261,6 +261,9 @@ class Writer:
         self.add("at = reads_c(int64, table, (1 << 32,), (8,))")
         self.add("now = reads_c(float64, at[1], (1 << 32,), (8,))")
         for name, items, size in (("g", "given", self.arguments), ("r", "results", self.results)):
+            if size:
+                self.add(f"if {self.use('memory', 'length')}({items}) != {size}:")
+                self.add("    return -1")
             item = self.use("memory", "item") if size else ""
             self.lines += [f"    {name}{i} = {item}({items}, {i}, at[4], at[5])" for i in range(size)]
 

@@ -46,6 +46,12 @@ reads_c, writes_c = _viewer("C", readonly=True), _viewer("C", readonly=False)
 
 
 @kernel
+def length(given: Any) -> Any:
+    """How many items a tuple has."""
+    return pointer_at(np.int64, given)[ITEMS - 1]
+
+
+@kernel
 def item(given: Any, place: Any, kind: Any, slot: Any) -> Any:
     """The object that is this item of a tuple, or the one that it holds in a slot, if it is of this kind."""
     one = pointer_at(np.int64, given)[ITEMS + place]
