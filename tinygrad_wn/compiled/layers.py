@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..kernels.matmul import BY_COLUMN, BY_ROW, NOT_SCALED, PADDED
+from ..kernels.matmul import BY_COLUMN, BY_ROW, NOT_SCALED, PADDED, STRETCHED
 from .lower import SMALL, UPDATES, is_turned, turned
 from .record import View
 from .writer import Writer, shared
@@ -40,7 +40,7 @@ def _product(
 @shared("linear")
 def linear(to: Writer, stage: Stage) -> None:
     """y ← x·weightᵀ + bias, and relu if that follows."""
-    x, weight, bias = stage.calls[0].operands
+    x, weight, bias, *factors = stage.calls[0].operands
     y = stage.calls[-1].results[0]
     floor = NEVER if len(stage.calls) == 1 else "0.0"
     if weight.size > SMALL:
@@ -49,9 +49,10 @@ def linear(to: Writer, stage: Stage) -> None:
         _product(to, into, to.view(x, "reads"), panels, y.dtype, bias=row, floor=floor, name="product")
         return
     row = "" if bias is None else to.view(bias, "reads_c")
-    scaling = PADDED if is_turned(weight) else NOT_SCALED
+    scaling = STRETCHED if factors else PADDED if is_turned(weight) else NOT_SCALED
+    scales = to.view(factors[0], "writes") if factors else ""
     into, columns = to.part(y, "writes", 0), to.view(turned(weight), "reads")
-    _product(to, into, to.part(x, "reads", 0), columns, y.dtype, bias=row, scaling=scaling, floor=floor)
+    _product(to, into, to.part(x, "reads", 0), columns, y.dtype, bias=row, scales=scales, scaling=scaling, floor=floor)
 
 
 @shared("weight_norm_linear")
@@ -83,11 +84,18 @@ def pullback(to: Writer, stage: Stage) -> None:
     """The cotangents of a batch, cut where a relu was shut; or those of a weight and of a bias."""
     first = stage.calls[0]
     ct, x, weight, *scales = first.operands
+    scales = scales[1:]
     if not first.params["wanted"][0]:
         _slopes(to, ct, x, list(first.results))
         return
     dx = stage.calls[-1].results[0]
     gates = stage.calls[1].operands[1:] if len(stage.calls) > 1 else ()
+    if weight.size <= SMALL and scales:
+        into, left = [to.part(x, "writes", 0) for x in (dx, first.results[1])], to.part(ct, "reads", 0)
+        shut = to.part(gates[0], "reads", 0) if gates else to.nothing(dx.dtype, "reads")
+        rest = [left, to.view(weight, "reads"), to.view(scales[-1], "writes"), shut]
+        to.add(to.linked_call("linear", "cotangents", [*into, *rest], dx.dtype))
+        return
     if weight.size <= SMALL:
         gate = to.part(gates[0], "reads", 0) if gates else ""
         into, left = to.part(dx, "writes", 0), to.part(ct, "reads", 0)
@@ -118,10 +126,11 @@ def _slopes(to: Writer, ct: View, x: View, results: list[View]) -> None:
 
 @shared("weight_norm")
 def weight_norm(to: Writer, stage: Stage) -> None:
-    """w, and the lengths of v."""
-    (v, g), (w, lengths) = stage.calls[0].operands, stage.calls[0].results
-    arguments = [to.part(w, "writes", 0), to.part(lengths, "writes", 1), to.part(v, "reads", 0), to.part(g, "reads", 0)]
-    to.fails(stage.calls[0], to.linked_call("norm", "normalize_rows", arguments, v.dtype))
+    """v as columns, its lengths, and the factors that make w of it."""
+    (v, g), (columns, lengths, factors) = stage.calls[0].operands, stage.calls[0].results
+    arguments = [to.part(x, "writes", 1) for x in (turned(columns), lengths, factors)]
+    arguments += [to.part(v, "reads", 0), to.part(g, "reads", 0)]
+    to.fails(stage.calls[0], to.linked_call("norm", "measure_turned", arguments, v.dtype))
 
 
 @shared("weight_norm_pullback")

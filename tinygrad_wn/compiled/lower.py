@@ -149,28 +149,21 @@ class Lowering:
         if v.size <= SMALL and x.shape[0] <= FEW_ROWS:
             return False
         if v.size > SMALL:
-            lengths, scales = self._measured(v, g, "panels")
+            lengths, scales = self._measured(v, g, made((2, v.shape[0]), v.dtype))
             self._add("weight_norm_linear", (x, v, g, bias), (y, lengths, scales), call)
             return True
-        w, _ = self._weight(v, g, call)
-        self._add("linear", (x, self._turned(w, call) if v.shape[0] > 1 else w, bias), (y,), call)
+        if (v, g) not in self.weights:
+            o, k = v.shape
+            columns = turned(made((k, o), v.dtype, -(-o // LANES) * LANES))
+            lengths, _, factors = self._measured(v, g, columns, made((3, o), v.dtype))
+            self._add("weight_norm", (v, g), (columns, lengths, factors), call, axis=0)
+        _, columns, factors = self.weights[v, g]
+        self._add("linear", (x, columns, bias, factors), (y,), call)
         return True
 
-    def _measured(self, v: View, g: View, what: str) -> tuple[View, ...]:
-        found = self.weights.get((v, g))
-        if found is None:
-            o = v.shape[0]
-            other = made(v.shape, v.dtype) if what == "built" else made((2, o), v.dtype)
-            found = self.weights[v, g] = (made((2, o), np.float64), other)
-        return found
-
-    def _weight(self, v: View, g: View, call: Call) -> tuple[View, View]:
-        """w, built once for all that need it, and the lengths."""
-        known = (v, g) in self.weights
-        lengths, w = self._measured(v, g, "built")
-        if not known:
-            self._add("weight_norm", (v, g), (w, lengths), call, axis=0)
-        return w, lengths
+    def _measured(self, v: View, g: View, *others: View) -> tuple[View, ...]:
+        """The lengths of v, and what else was made of v and g for later calls."""
+        return self.weights.setdefault((v, g), (made((2, v.shape[0]), np.float64), *others))
 
     def _linear_pullback(self, call: Call) -> bool:
         ct, x, weight = call.operands
@@ -200,12 +193,11 @@ class Lowering:
         dx, dv, dg, db = self._results(call, wanted)
         if not matrices(ct, x, v, g, *[y for y in (dx, dv, dg) if y is not None]) or (v, g) not in self.weights:
             return False
-        lengths, other = self.weights[v, g]
-        if dx is not None and v.size > SMALL:
+        lengths, *_, other = self.weights[v, g]
+        if dx is not None:
+            aside = [] if v.size > SMALL else [made(ct.shape, ct.dtype)]
             only = (True, False, False, False)
-            self._add("weight_norm_linear_pullback", (ct, x, v, g, other), (dx,), call, wanted=only)
-        elif dx is not None:
-            self._add("linear_pullback", (ct, x, other), (dx,), call, wanted=(True, False, False))
+            self._add("weight_norm_linear_pullback", (ct, x, v, g, other), (dx, *aside), call, wanted=only)
         slopes = dv is not None or dg is not None
         dv = made(v.shape, v.dtype) if dv is None and slopes else dv
         dg = made(g.shape, g.dtype) if dg is None and slopes else dg

@@ -72,12 +72,12 @@ def _elementwise(stage: Stage) -> Split | None:
 
 def _linear(stage: Stage) -> Split | None:
     """Rows of the batch; of a weight that was not turned for all, the panels, so that no two threads turn the same."""
-    x, weight, bias = stage.calls[0].operands
+    x, weight, bias, *factors = stage.calls[0].operands
     y = stage.calls[-1].results[0]
     if not matrices(x, y) or not (matrices(y, weight) or is_turned(weight)) or not vectors(bias, dtype=y.dtype):
         return None
     if weight.size <= SMALL:
-        return _split(y.shape[0], ROWS, [(x, 0), (weight, WHOLE), (bias, WHOLE)], [(y, 0)])
+        return _split(y.shape[0], ROWS, [(x, 0), *((one, WHOLE) for one in (weight, bias, *factors))], [(y, 0)])
     return _split(y.shape[1], 2 * LANES, [(x, WHOLE), (weight, 0), (bias, 0)], [(y, 1)])
 
 
@@ -94,7 +94,7 @@ def _pullback(stage: Stage) -> Split | None:
     """The cotangents of a batch by rows or columns; those of a weight by its rows."""
     first, wanted = stage.calls[0], stage.calls[0].params["wanted"]
     ct, x, weight = first.operands[:3]
-    into = [y for y in (*first.results, *stage.calls[-1].results) if len(y.shape) > 1]
+    into = [y for y in (*first.results, stage.calls[-1].results[0]) if len(y.shape) > 1]
     known = len(first.operands) == 4 + (first.op.name != "linear_pullback")
     if (wanted[0] and any(wanted[1:])) or not matrices(ct, x, weight, *into) or (len(wanted) == 4 and not known):
         return None
@@ -106,12 +106,13 @@ def _pullback(stage: Stage) -> Split | None:
     axis = 0 if weight.size <= SMALL else 1
     grain = ROWS if axis == 0 else 2 * LANES
     reads = [(ct, 0 if axis == 0 else WHOLE), (weight, WHOLE if axis == 0 else 1), *((one, axis) for one in gates)]
-    return _split(dx.shape[axis], grain, [*reads, *((one, WHOLE) for one in first.operands[3:])], [(dx, axis)])
+    writes = [(dx, axis), *((one, axis) for one in first.results[1:])]
+    return _split(dx.shape[axis], grain, [*reads, *((one, WHOLE) for one in first.operands[3:])], writes)
 
 
 def _weight_norm(stage: Stage) -> Split | None:
-    (v, g), (w, *lengths) = stage.calls[0].operands, stage.calls[0].results
-    return _split(v.shape[0], LANES, [(v, 0), (g, 0)], [(w, 0), (lengths[0], 1)]) if lengths else None
+    (v, g), (w, *others) = stage.calls[0].operands, stage.calls[0].results
+    return _split(v.shape[0], LANES, [(v, 0), (g, 0)], [(w, 0), *((x, 1) for x in others)]) if others else None
 
 
 def _weight_norm_pullback(stage: Stage) -> Split | None:

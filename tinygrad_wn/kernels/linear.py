@@ -11,15 +11,12 @@ from ..domains import Array
 from ..errors import zero_norm
 from .jit import kernel, parallel_kernel, prange
 from .layouts import AnyLayout
-from .matmul import BY_COLUMN, BY_ROW, NOT_SCALED, multiply, multiply_in_parts
+from .matmul import BY_COLUMN, BY_ROW, NOT_SCALED, multiply, multiply_cut, multiply_in_parts
 from .memory import reads_c, writes
-from .norm import measure, pull_back_rows, rows_at_once, side_by_side
+from .norm import LEAST, MOST, measure, pull_back_rows, rows_at_once, side_by_side
 from .room import NEAR, near
-from .rows import sum_of_rows
+from .rows import row_times, sum_of_rows
 from .threads import parts
-
-LEAST, MOST = 2.0**-126, 2.0**126
-"""Powers of two between them are normal numbers of float32, and so are their inverses."""
 
 WORTH_THREADS = 4e6
 """Operations of a product from which a second thread pays: 1.8 times as fast at (64, 128)·(128, 256)."""
@@ -102,6 +99,19 @@ def _sum_rows(db: Any, ct: Any) -> None:
     for i in range(ct.shape[0]):
         for j in range(db.size):
             db[j] += ct[i, j]
+
+
+@kernel
+def cotangents(dx: Any, aside: Any, ct: Any, v: Any, factors: Any, gate: Any) -> None:
+    """dx ← ct·w, with w as `measure_turned` says; ct·factors[0] is made in `aside`."""
+    scaled = 0
+    for r in range(v.shape[0]):
+        scaled |= factors[1, r] != 1
+    for i in range(ct.shape[0]):
+        to, source = aside.ctypes.data + i * aside.strides[0], ct.ctypes.data + i * ct.strides[0]
+        row_times(ct, to, source, factors.ctypes.data, ct.shape[1])
+    none = reads_c(ct, 0, (0,), (8,))
+    multiply_cut(dx, aside, v, none, factors[1:], np.int64(BY_ROW if scaled else NOT_SCALED), -math.inf, gate)
 
 
 @kernel

@@ -17,9 +17,10 @@ from .room import NEAR, near
 from .tiles import DOTS, ROWS, dots, part_of_row, square, tile, vector_of_row
 from .vector import VECTOR_BYTES, number_at, put_at
 
-NOT_SCALED, BY_COLUMN, BY_ROW, PADDED = 0, 1, 2, 3
-"""What is done to b on its way: nothing, its columns or rows scaled; PADDED: nothing, and its rows may be read to the end
-of a vector."""
+NOT_SCALED, BY_COLUMN, BY_ROW, PADDED, STRETCHED = 0, 1, 2, 3, 4
+"""What is done to b on its way: nothing, its columns or rows scaled; PADDED: nothing, and its rows may be read to the
+end of a vector; STRETCHED: the same, and columns of the product are multiplied by `scales[0]`.
+"""
 
 BORDER = 64
 """Buffers begin where a line of the cache does."""
@@ -53,6 +54,8 @@ def _wide_tiles(
     floor: Any,
     gate: Any,
     gate_row: Any,
+    stretch: Any,
+    shift: Any,
 ) -> Any:
     """All rows of a panel of c that is two vectors wide."""
     i = 0
@@ -60,16 +63,16 @@ def _wide_tiles(
         to, row = c + i * c_row, a + i * a_row
         own = gate + i * gate_row if gate else gate
         if m - i >= ROWS:
-            _wide(like, to, row, b, start, k, a_row, a_k, b_k, c_row, valid, floor, own, gate_row)
+            _wide(like, to, row, b, start, k, a_row, a_k, b_k, c_row, valid, floor, own, gate_row, stretch, shift)
             i += ROWS
         elif m - i >= 4:
-            _wide_4(like, to, row, b, start, k, a_row, a_k, b_k, c_row, valid, floor, own, gate_row)
+            _wide_4(like, to, row, b, start, k, a_row, a_k, b_k, c_row, valid, floor, own, gate_row, stretch, shift)
             i += 4
         elif m - i >= 2:
-            _wide_2(like, to, row, b, start, k, a_row, a_k, b_k, c_row, valid, floor, own, gate_row)
+            _wide_2(like, to, row, b, start, k, a_row, a_k, b_k, c_row, valid, floor, own, gate_row, stretch, shift)
             i += 2
         else:
-            _wide_1(like, to, row, b, start, k, a_row, a_k, b_k, c_row, valid, floor, own, gate_row)
+            _wide_1(like, to, row, b, start, k, a_row, a_k, b_k, c_row, valid, floor, own, gate_row, stretch, shift)
             i += 1
 
 
@@ -90,6 +93,8 @@ def _thin_tiles(
     floor: Any,
     gate: Any,
     gate_row: Any,
+    stretch: Any,
+    shift: Any,
 ) -> Any:
     """All rows of a panel of c that is one vector wide."""
     i = 0
@@ -97,19 +102,19 @@ def _thin_tiles(
         to, row = c + i * c_row, a + i * a_row
         own = gate + i * gate_row if gate else gate
         if m - i >= 2 * ROWS and a_row % PAGE:
-            _thin_16(like, to, row, b, start, k, a_row, a_k, b_k, c_row, valid, floor, own, gate_row)
+            _thin_16(like, to, row, b, start, k, a_row, a_k, b_k, c_row, valid, floor, own, gate_row, stretch, shift)
             i += 2 * ROWS
         elif m - i >= ROWS:
-            _thin_8(like, to, row, b, start, k, a_row, a_k, b_k, c_row, valid, floor, own, gate_row)
+            _thin_8(like, to, row, b, start, k, a_row, a_k, b_k, c_row, valid, floor, own, gate_row, stretch, shift)
             i += ROWS
         elif m - i >= 4:
-            _thin_4(like, to, row, b, start, k, a_row, a_k, b_k, c_row, valid, floor, own, gate_row)
+            _thin_4(like, to, row, b, start, k, a_row, a_k, b_k, c_row, valid, floor, own, gate_row, stretch, shift)
             i += 4
         elif m - i >= 2:
-            _thin_2(like, to, row, b, start, k, a_row, a_k, b_k, c_row, valid, floor, own, gate_row)
+            _thin_2(like, to, row, b, start, k, a_row, a_k, b_k, c_row, valid, floor, own, gate_row, stretch, shift)
             i += 2
         else:
-            _thin_1(like, to, row, b, start, k, a_row, a_k, b_k, c_row, valid, floor, own, gate_row)
+            _thin_1(like, to, row, b, start, k, a_row, a_k, b_k, c_row, valid, floor, own, gate_row, stretch, shift)
             i += 1
 
 
@@ -223,13 +228,13 @@ def product(c: Any, a: Any, b: Any, bias: Any, scales: Any, scaling: Any, floor:
     size = c.itemsize
     lanes = VECTOR_BYTES // size
     both, least = 2 * lanes, c.dtype.type(floor)
-    count = (k + 3) * both + BORDER // size
+    count = (k + 4) * both + BORDER // size
     room = near(c) if count * size <= NEAR else np.empty(count, c.dtype)
     start = (room.ctypes.data + BORDER - 1) // BORDER * BORDER
-    scale, factor = start + both * size, start + 2 * both * size
-    panel = factor + both * size
-    part_of_row(c, start, start, 0)
-    part_of_row(c, start + lanes * size, start, 0)
+    scale, factor, zeros = start + both * size, start + 2 * both * size, start + 3 * both * size
+    panel = zeros + both * size
+    for q in range(2):
+        part_of_row(c, zeros + q * lanes * size, zeros, 0)
     if scaling == BY_COLUMN:
         _set(c, scale, 2 * both, 1)
     from_a, from_b, to_c, from_bias = a.ctypes.data, b.ctypes.data, c.ctypes.data, bias.ctypes.data
@@ -237,24 +242,66 @@ def product(c: Any, a: Any, b: Any, bias: Any, scales: Any, scaling: Any, floor:
     for j in range(0, n, both):
         w = min(both, n - j)
         width = both if w > lanes else lanes
-        begin = start
+        shift, stretch, begin = zeros, 0, zeros
         if bias.size and w == width:
-            begin = from_bias + j * size
+            shift = from_bias + j * size
         elif bias.size:
             _put(c, start, bias, j, w)
+            shift = start
+        if scaling == STRETCHED:
+            _put(c, scale, scales[0], j, w)
+            stretch = scale
+        else:
+            begin = shift
         if scaling == BY_COLUMN:
             _put(c, scale, scales[0], j, w)
             _put(c, factor, scales[1], j, w)
         source, source_k = from_b + j * b_col, b_k
-        if scaling != PADDED and (w < width or b_col != size or scaling != NOT_SCALED):
+        if scaling < PADDED and (w < width or b_col != size or scaling != NOT_SCALED):
             _panel(c, panel, source, k, w, width, b_k, b_col, scales, scaling, scale, factor)
             source, source_k = panel, width * size
         to, valid = to_c + j * size, w - width + lanes
         own, own_row = (gate.ctypes.data + j * size, gate.strides[0]) if gate.size and w == width else (0, 0)
         if width == both:
-            _wide_tiles(c, to, from_a, source, begin, m, k, a_row, a_k, source_k, c_row, valid, least, own, own_row)
+            _wide_tiles(
+                c,
+                to,
+                from_a,
+                source,
+                begin,
+                m,
+                k,
+                a_row,
+                a_k,
+                source_k,
+                c_row,
+                valid,
+                least,
+                own,
+                own_row,
+                stretch,
+                shift,
+            )
         else:
-            _thin_tiles(c, to, from_a, source, begin, m, k, a_row, a_k, source_k, c_row, valid, least, own, own_row)
+            _thin_tiles(
+                c,
+                to,
+                from_a,
+                source,
+                begin,
+                m,
+                k,
+                a_row,
+                a_k,
+                source_k,
+                c_row,
+                valid,
+                least,
+                own,
+                own_row,
+                stretch,
+                shift,
+            )
         if gate.size and w < width:
             _shut(c[:, j:], gate[:, j:])
     return room.size  # Numba frees an array after its last use, and addresses do not count
@@ -348,9 +395,13 @@ def _product_across(c: Any, a: Any, b: Any, bias: Any, scales: Any) -> Any:
             _copied(c, panel, source, k, w, width, a_k, size, scales, np.int64(NOT_SCALED), start, start)
             source, source_k = panel, width * size
         if width == both:
-            _wide_tiles(c, aside, from_b, source, start, n, k, b_col, b_k, source_k, width * size, lanes, least, 0, 0)
+            _wide_tiles(
+                c, aside, from_b, source, start, n, k, b_col, b_k, source_k, width * size, lanes, least, 0, 0, 0, 0
+            )
         else:
-            _thin_tiles(c, aside, from_b, source, start, n, k, b_col, b_k, source_k, width * size, lanes, least, 0, 0)
+            _thin_tiles(
+                c, aside, from_b, source, start, n, k, b_col, b_k, source_k, width * size, lanes, least, 0, 0, 0, 0
+            )
         for q in range(w):
             for j in range(n):
                 x = number_at(c, aside + (j * width + q) * size)

@@ -18,10 +18,18 @@ from ..errors import zero_norm
 from ..shapes import axes_of, other_axes
 from .jit import kernel, parallel_kernel, prange
 from .layouts import AnyLayout
+from .matmul import turn
 from .room import near
-from .rows import dots_of_rows, row_across_split, row_stretched, squares_of_rows
+from .rows import (
+    dots_of_rows,
+    row_across_split,
+    row_stretched,
+    row_stretched_near,
+    squares_of_lanes,
+    squares_of_rows,
+)
 from .threads import parts
-from .vector import bits_of, float_of, row_across, row_dot, row_scaled, row_squares
+from .vector import VECTOR_BYTES, bits_of, float_of, row_across, row_dot, row_scaled, row_squares
 
 DIGITS, EXPONENTS, BIAS = 52, 0x7FF, 1023
 """How float64 has its exponent in its bits."""
@@ -29,11 +37,13 @@ DIGITS, EXPONENTS, BIAS = 52, 0x7FF, 1023
 SAFE = 2.0**900
 """Sums of squares between 1/SAFE and SAFE have lost nothing, neither at the top nor at the bottom of the range."""
 
-MODERATE = 2.0**30
-"""Products of a few such numbers are far from the ends of the range of float32."""
+LEAST, MOST = 2.0**-126, 2.0**126
+"""Powers of two between them are normal numbers of float32, and so are their inverses."""
 
-HUGE = 2.0**127
-"""Powers of two below it are numbers of float32."""
+CLOSE, NEAR_ONE, MEDIUM, LARGE = 20, 30, 60, 126
+"""Exponents. What is multiplied by less than the first is about as far from the ends of the range as before; products of a few numbers up to the first are far from the ends of the range of float32; up to the second,
+a number and what it lost in rounding are in it; up to the third, powers of two are.
+"""
 
 WORTH_THREADS = 1 << 18
 """Numbers from which a second thread pays: 1.8 times as fast at (1024, 1024)."""
@@ -130,28 +140,35 @@ def _split(high: Any, low: Any, x: Any, count: Any) -> None:
 
 
 @kernel
-def _all_moderate(x: Any, scale: Any, count: Any) -> Any:
-    """Whether products with these numbers cannot leave the range of float32, and scales are in it."""
-    far = 0
+def _within(x: Any, count: Any, low: Any, high: Any) -> Any:
+    """Whether the sizes of all numbers are between these powers of two."""
+    outside = 0
     for i in range(count):
-        far |= (not 1.0 / MODERATE < abs(x[i]) < MODERATE) | (not scale[i] < HUGE)
-    return far == 0
+        exponent = (bits_of(x[i]) >> DIGITS & EXPONENTS) - BIAS
+        outside |= (exponent - low) | (high - exponent)
+    return outside >= 0
 
 
 @kernel
 def _stretched(w: Any, scale: Any, length: Any, v: Any, g: Any) -> None:
     """Rows of w from those of v, no more than ROWS, and what was measured of them."""
     count, room, pair = v.shape[0], near(np.float64), near(v)
-    factor, high, low = room[:ROWS], pair[:ROWS], pair[ROWS : 2 * ROWS]
+    factor, both = room[:ROWS], room[ROWS : 2 * ROWS]
+    high, low = pair[:ROWS], pair[ROWS : 2 * ROWS]
     for i in range(count):
         factor[i] = g[i, 0] / length[i]
-    fits = v.itemsize == 4 and _all_moderate(factor, scale, count)
+        both[i] = factor[i] * scale[i]
+    fits = v.itemsize == 4 and _within(factor, count, -NEAR_ONE, NEAR_ONE) and _within(scale, count, -LARGE, LARGE)
+    folds = fits and _within(both, count, -MEDIUM, MEDIUM)
     if fits:
-        _split(high, low, factor, count)
+        _split(high, low, both if folds else factor, count)
     for i in range(count):
         to, start = w.ctypes.data + i * w.strides[0], v.ctypes.data + i * v.strides[0]
-        if fits:
-            row_stretched(v, to, start, v.dtype.type(scale[i]), high[i], low[i], v.shape[1])
+        by = v.dtype.type(scale[i])
+        if folds:
+            row_stretched_near(v, to, start, by, high[i], low[i], v.shape[1])
+        elif fits:
+            row_stretched(v, to, start, by, high[i], low[i], v.shape[1])
         else:
             row_scaled(v, to, start, scale[i], factor[i], v.shape[1])
 
@@ -164,6 +181,47 @@ def normalize_rows(w: Any, kept: Any, v: Any, g: Any) -> Any:
     for i in range(0, v.shape[0], ROWS):
         j = min(i + ROWS, v.shape[0])
         _stretched(w[i:j], kept[0, i:j], kept[1, i:j], v[i:j], g[i:j])
+    return 0
+
+
+@kernel
+def measure_turned(columns: Any, kept: Any, factors: Any, v: Any, g: Any) -> Any:
+    """vᵀ, and in `kept` the scale and the length of each row of v; 1 where one is zeros.
+
+    Row r of w is v[r]·factors[1, r]·factors[0, r]; the first, a power of two, is in the columns already. It is 1 unless
+    products with v might leave the range where those with w do not. Rows of `columns` have room to the end of a vector,
+    which is written too.
+    """
+    size, k, rows = v.itemsize, v.shape[1], v.shape[0]
+    lanes, room, row = VECTOR_BYTES // size, near(np.float64), columns.strides[0]
+    factor, both = room[:lanes], room[lanes : 2 * lanes]
+    for i in range(0, rows, lanes):
+        j = min(i + lanes, rows)
+        block = columns[:, i:j]
+        turn(block, v[i:j])
+        scale, length = kept[0, i:j], kept[1, i:j]
+        if size == 4:
+            squares_of_lanes(v, both.ctypes.data, block.ctypes.data, row, k)
+            for r in range(j - i):
+                scale[r], length[r] = 1.0, both[r]
+            zeros = _finish(scale, length, j - i)
+        else:
+            zeros = measure(scale, length, v[i:j])
+        if zeros:
+            return 1
+        for r in range(j - i):
+            factor[r] = g[i + r, 0] / length[r]
+            both[r] = factor[r] * scale[r]
+        if _within(both, j - i, -CLOSE, CLOSE):
+            for r in range(j - i):
+                factors[0, i + r], factors[1, i + r], factors[2, i + r] = both[r], 1.0, 1.0
+            continue
+        for r in range(j - i):
+            power = min(max(scale[r], LEAST), MOST) if size == 4 else scale[r]
+            factors[0, i + r], factors[1, i + r], factors[2, i + r] = factor[r] * (scale[r] / power), power, 1.0
+        for q in range(k):
+            for r in range(j - i):
+                block[q, r] *= factors[1, i + r]
     return 0
 
 
@@ -183,27 +241,25 @@ def pull_back_rows(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> None
     """Rows of dv and dg by equation 3, dv may be ct; `kept` holds scales and lengths of no more than ROWS rows of v."""
     count, room, numbers = v.shape[0], near(np.float64), near(v)
     along, part, factor = room[:ROWS], room[ROWS : 2 * ROWS], room[2 * ROWS : 3 * ROWS]
-    high, low, times = numbers[:ROWS], numbers[ROWS : 2 * ROWS], numbers[2 * ROWS : 3 * ROWS]
+    high, low = numbers[:ROWS], numbers[ROWS : 2 * ROWS]
     scale, length = kept[0], kept[1]
     _dots(along, scale, ct, v)
     for i in range(count):
         inverse = 1.0 / length[i]
         along[i] *= inverse
-        part[i], factor[i] = along[i] * inverse, g[i, 0] * inverse
+        part[i], factor[i] = along[i] * inverse * scale[i], g[i, 0] * inverse * scale[i]
         dg[i, 0] = along[i]
-    fits = v.itemsize == 4 and _all_moderate(part, scale, count) and _all_moderate(factor, scale, count)
+    fits = v.itemsize == 4 and _within(part, count, -MEDIUM, MEDIUM) and _within(factor, count, -MEDIUM, MEDIUM)
     if fits:
         _split(high, low, part, count)
-        for i in range(count):
-            times[i] = factor[i]
     for i in range(count):
         to, from_ct = dv.ctypes.data + i * dv.strides[0], ct.ctypes.data + i * ct.strides[0]
         start = v.ctypes.data + i * v.strides[0]
         if fits:
-            by = v.dtype.type(scale[i])
-            row_across_split(v, to, from_ct, start, by, high[i], low[i], times[i], v.shape[1])
+            row_across_split(v, to, from_ct, start, high[i], low[i], v.dtype.type(factor[i]), v.shape[1])
         else:
-            row_across(v, to, from_ct, start, scale[i], part[i], factor[i], v.shape[1])
+            inverse = 1.0 / length[i]
+            row_across(v, to, from_ct, start, scale[i], along[i] * inverse, g[i, 0] * inverse, v.shape[1])
 
 
 @kernel

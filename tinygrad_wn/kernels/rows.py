@@ -14,6 +14,7 @@ from .jit import kernel
 from .tiles import first_lanes, load_some, store_some
 from .vector import (
     FUSED,
+    INDEX,
     REAL,
     SIZE,
     VECTOR_BYTES,
@@ -150,58 +151,106 @@ def _along(at: Any, size: int, to: Any, starts: list[Any], count: Any, value: Ca
         store_some(at, value(*numbers), at.add(to, offset), flags, size)
 
 
-@piece
-def row_stretched(_typing: Any, like: Any, to: Any, a: Any, scale: Any, high: Any, low: Any, count: Any) -> Any:
-    """to ← (high + low)·(a·scale) over a row, in its dtype: as right as in float64 but for one case in millions.
+def _stretch(scaled: bool) -> Any:
+    def emit(_typing: Any, like: Any, to: Any, a: Any, scale: Any, high: Any, low: Any, count: Any) -> Any:
+        real, size = REAL[like.dtype], SIZE[like.dtype]
+        vector = ir.VectorType(real, VECTOR_BYTES // size)
 
-    As long as high + low is a number of 48 bits, the product with `low` only decides about the last bit.
-    """
-    real, size = REAL[like.dtype], SIZE[like.dtype]
-    vector = ir.VectorType(real, VECTOR_BYTES // size)
+        def build(context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
+            _, to, a, *numbers, count = arguments
+            by, top, rest = (splat(at, x, vector) for x in numbers)
 
-    def build(context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
-        _, to, a, *numbers, count = arguments
-        by, top, rest = (splat(at, x, vector) for x in numbers)
+            def value(x: Any) -> Any:
+                x = at.fmul(x, by) if scaled else x
+                return fused(at, x, top, at.fmul(x, rest))
 
-        def value(x: Any) -> Any:
-            x = at.fmul(x, by)
-            return fused(at, x, top, at.fmul(x, rest))
+            _along(at, size, to, [a], count, value, real)
+            return context.get_dummy_value()
 
-        _along(at, size, to, [a], count, value, real)
-        return context.get_dummy_value()
+        number = like.dtype
+        return types.void(like, types.int64, types.int64, number, number, number, types.int64), build
 
-    number = like.dtype
-    return types.void(like, types.int64, types.int64, number, number, number, types.int64), build
+    return piece(emit)
+
+
+row_stretched, row_stretched_near = _stretch(scaled=True), _stretch(scaled=False)
+"""to ← (high + low)·(a·scale) over a row, in its dtype: as right as in float64 but for one case in millions.
+
+As long as high + low is a number of 48 bits, the product with `low` only decides about the last bit. The second one
+does not multiply by the scale: it is in the factors.
+"""
 
 
 @piece
 def row_across_split(
-    _typing: Any, like: Any, to: Any, ct: Any, v: Any, scale: Any, high: Any, low: Any, factor: Any, count: Any
+    _typing: Any, like: Any, to: Any, ct: Any, v: Any, high: Any, low: Any, factor: Any, count: Any
 ) -> Any:
-    """to ← factor·((ct - high·v̂) - low·v̂)·scale with v̂ = v·scale, over rows, in their dtype; `to` may be `ct` or `v`.
+    """to ← factor·((ct - high·v) - low·v) over rows, in their dtype; `to` may be `ct` or `v`.
 
-    A fused product and sum rounds once. So where ct and high·v̂ cancel, their difference is right to its last bit, and
+    A fused product and sum rounds once. So where ct and high·v cancel, their difference is right to its last bit, and
     as long as high + low is a number of 48 bits, so is the whole of float32.
     """
     real, size = REAL[like.dtype], SIZE[like.dtype]
     vector = ir.VectorType(real, VECTOR_BYTES // size)
 
     def build(context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
-        _, to, ct, v, scale, high, low, factor, count = arguments
-        by, times = splat(at, scale, vector), splat(at, factor, vector)
-        parts = [splat(at, at.fneg(x), vector) for x in (high, low)]
+        _, to, ct, v, high, low, factor, count = arguments
+        times, parts = splat(at, factor, vector), [splat(at, at.fneg(x), vector) for x in (high, low)]
 
         def value(x: Any, y: Any) -> Any:
-            y = at.fmul(y, by)
             for part in parts:
                 x = fused(at, y, part, x)
-            return at.fmul(at.fmul(x, times), by)
+            return at.fmul(x, times)
 
         _along(at, size, to, [ct, v], count, value, real)
         return context.get_dummy_value()
 
     number = like.dtype
-    return types.void(like, *[types.int64] * 3, number, number, number, number, types.int64), build
+    return types.void(like, *[types.int64] * 3, number, number, number, types.int64), build
+
+
+@piece
+def squares_of_lanes(_typing: Any, like: Any, to: Any, a: Any, a_row: Any, rows: Any) -> Any:
+    """to[j] ← Σ a[i, j]² over i for a vector of columns, in float64."""
+    real, size = REAL[like.dtype], SIZE[like.dtype]
+    vector = ir.VectorType(real, VECTOR_BYTES // size)
+
+    def build(context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
+        _, to, a, a_row, rows = arguments
+        half = vector.count // 2
+        parts = [ir.Constant(ir.VectorType(INDEX, half), list(range(i, i + half))) for i in (0, half)]
+
+        def turn(i: Any, sums: list[Any], step: int) -> list[Any]:
+            new = []
+            for k in range(step):
+                x = load(at, at.add(a, at.mul(a_row, at.add(i, word(k)))), vector, size)
+                for p, places in enumerate(parts):
+                    y = _widened(at, size, at.shuffle_vector(x, x, places))
+                    new.append(at.fadd(at.fmul(y, y, flags=FUSED), sums[2 * k + p], flags=FUSED))
+            return new
+
+        zero = ir.Constant(ir.VectorType(WIDE, half), [ir.Constant(WIDE, 0.0)] * half)
+        i, sums = counted(at, word(0), rows, 2, [zero] * 4, lambda i, held: turn(i, held, 2))
+        sums = [at.fadd(sums[0], sums[2]), at.fadd(sums[1], sums[3])]
+        _, sums = counted(at, i, rows, 1, sums, lambda i, held: turn(i, held, 1))
+        for p, total in enumerate(sums):
+            store(at, total, at.add(to, word(8 * half * p)), 8)
+        return context.get_dummy_value()
+
+    return types.void(like, *[types.int64] * 4), build
+
+
+@piece
+def row_times(_typing: Any, like: Any, to: Any, a: Any, b: Any, count: Any) -> Any:
+    """to ← a·b, number by number, over rows."""
+    real, size = REAL[like.dtype], SIZE[like.dtype]
+
+    def build(context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
+        _, to, a, b, count = arguments
+        _along(at, size, to, [a, b], count, at.fmul, real)
+        return context.get_dummy_value()
+
+    return types.void(like, *[types.int64] * 4), build
 
 
 def _columns(vectors: int) -> Any:

@@ -23,7 +23,8 @@ def tile(rows: int, columns: int) -> Any:
 
     The sums stay in registers while k runs. a is read number by number through any steps, b in whole vectors; of the
     last vector of each row of c, `valid` numbers are written. Numbers below `floor` become `floor`. Where the address
-    `gate` is not 0, numbers become 0 whose place there, in rows `gate_row` apart, holds no number above 0.
+    `gate` is not 0, numbers become 0 whose place there, in rows `gate_row` apart, holds no number above 0. Before all that,
+    where the address `stretch` is not 0, columns of c are multiplied by the numbers there, and those at `shift` are added.
     """
 
     def emit(
@@ -42,12 +43,14 @@ def tile(rows: int, columns: int) -> Any:
         floor: Any,
         gate: Any,
         gate_row: Any,
+        stretch: Any,
+        shift: Any,
     ) -> Any:
         real, size = REAL[like.dtype], SIZE[like.dtype]
         vector = ir.VectorType(real, VECTOR_BYTES // size)
 
         def build(context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
-            _, c, a, b, start, k_end, a_row, a_k, b_k, c_row, valid, floor, gate, gate_row = arguments
+            _, c, a, b, start, k_end, a_row, a_k, b_k, c_row, valid, floor, gate, gate_row, stretch, shift = arguments
 
             def lane(base: Any, j: int) -> Any:
                 return at.add(base, word(j * VECTOR_BYTES))
@@ -83,8 +86,25 @@ def tile(rows: int, columns: int) -> Any:
                 for phi in (held[i][j], totals[i][j]):
                     phi.add_incoming(first[j], before)
                     phi.add_incoming(sums[i][j], turn)
+            bare, longer, done = at.block, at.append_basic_block("longer"), at.append_basic_block("done")
+            at.cbranch(at.icmp_signed("!=", stretch, word(0)), longer, done)
+            at.position_at_end(longer)
+            by, more = ([load(at, lane(x, j), vector, size) for j in range(columns)] for x in (stretch, shift))
+            stretched = [
+                [at.fadd(at.fmul(x, by[j], flags=FUSED), more[j], flags=FUSED) for j, x in enumerate(row)]
+                for row in totals
+            ]
+            at.branch(done)
+            at.position_at_end(done)
+            cut: list[list[Any]] = []
+            for i in range(rows):
+                final = [at.phi(vector) for _ in range(columns)]
+                for j, phi in enumerate(final):
+                    phi.add_incoming(totals[i][j], bare)
+                    phi.add_incoming(stretched[i][j], longer)
+                cut.append(final)
             least = splat(at, floor, vector)
-            cut = [[at.select(at.fcmp_ordered("<", x, least), least, x) for x in row] for row in totals]
+            cut = [[at.select(at.fcmp_ordered("<", x, least), least, x) for x in row] for row in cut]
             gated, plain, end = (at.append_basic_block(name) for name in ("gated", "plain", "end"))
             at.cbranch(at.icmp_signed("!=", gate, word(0)), gated, plain)
             at.position_at_end(gated)
@@ -109,7 +129,7 @@ def tile(rows: int, columns: int) -> Any:
             at.position_at_end(end)
             return context.get_dummy_value()
 
-        return types.void(like, *[types.int64] * 10, like.dtype, types.int64, types.int64), build
+        return types.void(like, *[types.int64] * 10, like.dtype, *[types.int64] * 4), build
 
     return piece(emit)
 
