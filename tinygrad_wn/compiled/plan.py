@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..kernels.threads import get_num_threads
 from .lower import Lowering, is_turned, matrices, work
 from .record import Call, Memory, View
-from .splits import in_epochs
+from .splits import in_epochs, split_of
 
 if TYPE_CHECKING:
     from .record import Operand
@@ -127,6 +127,8 @@ def _cuts(call: Call, stage: Stage, readers: Counter[Memory], kept: set[Memory])
     """Whether a kernel does this call on its way out of the one before."""
     first = stage.calls[0]
     if len(stage.calls) > 1 or (first.op.name, call.op.name) not in PAIRS:
+        return False
+    if not split_of(Stage([first, call], fused=False)).count:
         return False
     if first.op.name == "cross_entropy":
         same = first.operands[:2] == call.operands[1:3] and matrices(first.operands[0], call.results[0])

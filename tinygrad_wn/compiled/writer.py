@@ -145,7 +145,7 @@ class Writer:
         if memory is NOWHERE:
             return "0"
         if memory.kind in ("argument", "result"):
-            base = f"{self.use('memory', 'numbers_of')}({'gr'[memory.kind == 'result']}{memory.place})"
+            base = f"{self.use('memory', 'numbers_of')}({memory.kind}_{memory.place})"
         elif memory.kind == "made":
             base, start = "at[0]", start + memory.place
         else:
@@ -260,7 +260,7 @@ class Writer:
         self.use("memory", "reads_c")
         self.add("at = reads_c(int64, table, (1 << 32,), (8,))")
         self.add("now = reads_c(float64, at[1], (1 << 32,), (8,))")
-        for name, items, size in (("g", "given", self.arguments), ("r", "results", self.results)):
+        for name, items, size in (("argument_", "given", self.arguments), ("result_", "results", self.results)):
             if size:
                 self.add(f"if {self.use('memory', 'length')}({items}) != {size}:")
                 self.add("    return -1")
@@ -269,7 +269,7 @@ class Writer:
 
     def _check_arguments(self) -> None:
         for i in range(self.arguments):
-            self.add(f"if not {self.use('memory', 'fits')}(g{i}, at[{TABLE + i}]):")
+            self.add(f"if not {self.use('memory', 'fits')}(argument_{i}, at[{TABLE + i}]):")
             self.add("    return -1")
 
     def _end(self) -> None:
