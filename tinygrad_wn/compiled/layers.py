@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..kernels.matmul import BY_COLUMN, BY_ROW, NOT_SCALED, PADDED, STRETCHED
+from ..kernels.vector import VECTOR_BYTES
 from .lower import SMALL, UPDATES, is_turned, turned
 from .record import View
 from .writer import Writer, shared
@@ -37,6 +38,11 @@ def _product(
     to.add(to.linked_call("matmul", name, [c, a, b, *rest], dtype))
 
 
+def _name(c: View, *, scaled: bool, apart: bool = False) -> str:
+    """The kernel for a product: that for any shape only where there are few columns, in one piece, and nothing scaled."""
+    return "product" if scaled or apart or c.shape[1] >= VECTOR_BYTES // c.dtype.itemsize else "multiply_cut"
+
+
 @shared("linear")
 def linear(to: Writer, stage: Stage) -> None:
     """y ← x·weightᵀ + bias, and relu if that follows."""
@@ -52,7 +58,8 @@ def linear(to: Writer, stage: Stage) -> None:
     scaling = STRETCHED if factors else PADDED if is_turned(weight) else NOT_SCALED
     scales = to.view(factors[0], "writes") if factors else ""
     into, columns = to.part(y, "writes", 0), to.view(turned(weight), "reads")
-    _product(to, into, to.part(x, "reads", 0), columns, y.dtype, bias=row, scales=scales, scaling=scaling, floor=floor)
+    left, name = to.part(x, "reads", 0), _name(y, scaled=scaling != NOT_SCALED)
+    _product(to, into, left, columns, y.dtype, bias=row, scales=scales, scaling=scaling, floor=floor, name=name)
 
 
 @shared("weight_norm_linear")
@@ -91,26 +98,25 @@ def pullback(to: Writer, stage: Stage) -> None:
     dx = stage.calls[-1].results[0]
     gates = stage.calls[1].operands[1:] if len(stage.calls) > 1 else ()
     if weight.size <= SMALL and scales:
-        into, left = [to.part(x, "writes", 0) for x in (dx, first.results[1])], to.part(ct, "reads", 0)
         shut = to.part(gates[0], "reads", 0) if gates else to.nothing(dx.dtype, "reads")
-        rest = [left, to.view(weight, "reads"), to.view(scales[-1], "writes"), shut]
-        to.add(to.linked_call("linear", "cotangents", [*into, *rest], dx.dtype))
+        rest = [to.part(ct, "reads", 0), to.view(weight, "reads"), to.view(scales[-1], "writes"), shut]
+        rest.append(str(2 * weight.shape[0] <= ct.shape[0]))
+        to.add(to.linked_call("linear", "cotangents", [to.part(dx, "writes", 0), *rest], dx.dtype))
         return
-    if weight.size <= SMALL:
-        gate = to.part(gates[0], "reads", 0) if gates else ""
-        into, left = to.part(dx, "writes", 0), to.part(ct, "reads", 0)
-        _product(to, into, left, to.view(weight, "reads"), dx.dtype, gate=gate)
-        return
+    axis = 0 if weight.size <= SMALL else 1
+    into = to.part(dx, "writes", axis)
+    left = to.view(ct, "reads") if axis else to.part(ct, "reads", 0)
+    panels = to.part(weight, "reads", 1) if axis else to.view(weight, "reads")
     _product(
         to,
-        to.part(dx, "writes", 1),
-        to.view(ct, "reads"),
-        to.part(weight, "reads", 1),
+        into,
+        left,
+        panels,
         dx.dtype,
         scales=to.view(scales[-1], "writes") if scales else "",
         scaling=BY_ROW if scales else NOT_SCALED,
-        gate=to.part(gates[0], "reads", 1) if gates else "",
-        name="product",
+        gate=to.part(gates[0], "reads", axis) if gates else "",
+        name=_name(dx, scaled=bool(scales), apart=axis == 1),
     )
 
 
@@ -118,7 +124,7 @@ def _slopes(to: Writer, ct: View, x: View, results: list[View]) -> None:
     for y in results:
         if len(y.shape) == 2:
             into, left = to.part(y, "writes", 0), to.part(turned(ct), "reads", 0)
-            _product(to, into, left, to.view(x, "reads"), y.dtype)
+            _product(to, into, left, to.view(x, "reads"), y.dtype, name=_name(y, scaled=False))
         else:
             into, columns = to.flat_part(y, "writes_c"), to.part(ct, "reads", 1)
             to.add(to.linked_call("rows", "sum_of_rows", [into, columns], y.dtype))

@@ -195,9 +195,8 @@ class Lowering:
             return False
         lengths, *_, other = self.weights[v, g]
         if dx is not None:
-            aside = [] if v.size > SMALL else [made(ct.shape, ct.dtype)]
             only = (True, False, False, False)
-            self._add("weight_norm_linear_pullback", (ct, x, v, g, other), (dx, *aside), call, wanted=only)
+            self._add("weight_norm_linear_pullback", (ct, x, v, g, other), (dx,), call, wanted=only)
         slopes = dv is not None or dg is not None
         dv = made(v.shape, v.dtype) if dv is None and slopes else dv
         dg = made(g.shape, g.dtype) if dg is None and slopes else dg

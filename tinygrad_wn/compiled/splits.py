@@ -106,8 +106,7 @@ def _pullback(stage: Stage) -> Split | None:
     axis = 0 if weight.size <= SMALL else 1
     grain = ROWS if axis == 0 else 2 * LANES
     reads = [(ct, 0 if axis == 0 else WHOLE), (weight, WHOLE if axis == 0 else 1), *((one, axis) for one in gates)]
-    writes = [(dx, axis), *((one, axis) for one in first.results[1:])]
-    return _split(dx.shape[axis], grain, [*reads, *((one, WHOLE) for one in first.operands[3:])], writes)
+    return _split(dx.shape[axis], grain, [*reads, *((one, WHOLE) for one in first.operands[3:])], [(dx, axis)])
 
 
 def _weight_norm(stage: Stage) -> Split | None:

@@ -11,9 +11,9 @@ from ..domains import Array
 from ..errors import zero_norm
 from .jit import kernel, parallel_kernel, prange
 from .layouts import AnyLayout
-from .matmul import BY_COLUMN, BY_ROW, NOT_SCALED, multiply, multiply_cut, multiply_in_parts
+from .matmul import BY_COLUMN, BY_ROW, NOT_SCALED, multiply, multiply_in_parts, product
 from .memory import reads_c, writes
-from .norm import LEAST, MOST, measure, pull_back_rows, rows_at_once, side_by_side
+from .norm import LEAST, MOST, measure_inverse, pull_back_rows, rows_at_once, side_by_side
 from .room import NEAR, near
 from .rows import row_times, sum_of_rows
 from .threads import parts
@@ -23,13 +23,13 @@ WORTH_THREADS = 4e6
 
 
 @kernel
-def _set_scales(scales: Any, first: Any, scale: Any, length: Any, g: Any) -> Any:
+def _set_scales(scales: Any, first: Any, scale: Any, inverse: Any, g: Any) -> Any:
     """A power of two and a factor for rows of v, whose product with a row is that of w, in the range of the dtype."""
     least, most = (LEAST, MOST) if scales.itemsize == 4 else (0.0, math.inf)
     for i in range(g.shape[0]):
         power = min(max(scale[i], least), most)
         scales[0, first + i] = power
-        scales[1, first + i] = g[i, 0] / length[i] * (scale[i] / power)
+        scales[1, first + i] = g[i, 0] * inverse[i] * (scale[i] / power)
 
 
 @kernel
@@ -38,7 +38,7 @@ def _scale_rows(scales: Any, v: Any, g: Any) -> Any:
     many = rows_at_once(v)
     kept = near(np.float64)[: 2 * many].reshape(2, many)
     for i in range(0, v.shape[0], many):
-        if measure(kept[0], kept[1], v[i : i + many]):
+        if measure_inverse(kept[0], kept[1], v[i : i + many]):
             return 1
         if scales.size:
             _set_scales(scales, i, kept[0], kept[1], g[i : i + many])
@@ -48,7 +48,7 @@ def _scale_rows(scales: Any, v: Any, g: Any) -> Any:
 @kernel
 def prepare_rows(kept: Any, scales: Any, v: Any, g: Any) -> Any:
     """Measure rows of v, and find what multiplies them to give rows of w; 1 where there is a row of zeros."""
-    if measure(kept[0], kept[1], v):
+    if measure_inverse(kept[0], kept[1], v):
         return 1
     _set_scales(scales, 0, kept[0], kept[1], g)
     return 0
@@ -61,7 +61,7 @@ def _pull_back_rows(dv: Any, dg: Any, scales: Any, v: Any, g: Any) -> Any:
     kept = near(np.float64)[: 2 * many].reshape(2, many)
     for i in range(0, v.shape[0], many):
         j = min(i + many, v.shape[0])
-        if measure(kept[0], kept[1], v[i:j]):
+        if measure_inverse(kept[0], kept[1], v[i:j]):
             return 1
         pull_back_rows(dv[i:j], dg[i:j], kept[:, : j - i], dv[i:j], v[i:j], g[i:j])
         if scales.size:
@@ -102,16 +102,22 @@ def _sum_rows(db: Any, ct: Any) -> None:
 
 
 @kernel
-def cotangents(dx: Any, aside: Any, ct: Any, v: Any, factors: Any, gate: Any) -> None:
-    """dx ← ct·w, with w as `measure_turned` says; ct·factors[0] is made in `aside`."""
-    scaled = 0
-    for r in range(v.shape[0]):
+def cotangents(dx: Any, ct: Any, v: Any, factors: Any, gate: Any, few: Any) -> None:
+    """dx ← ct·w, with w as `measure_turned` says: few rows of v are scaled, else the cotangents, with v as it is."""
+    n, o = ct.shape
+    count, scaled = n * o, 0
+    for r in range(o):
         scaled |= factors[1, r] != 1
-    for i in range(ct.shape[0]):
-        to, source = aside.ctypes.data + i * aside.strides[0], ct.ctypes.data + i * ct.strides[0]
-        row_times(ct, to, source, factors.ctypes.data, ct.shape[1])
     none = reads_c(ct, 0, (0,), (8,))
-    multiply_cut(dx, aside, v, none, factors[1:], np.int64(BY_ROW if scaled else NOT_SCALED), -math.inf, gate)
+    if few:
+        product(dx, ct, v, none, factors, np.int64(BY_ROW), -math.inf, gate)
+        return
+    room = near(ct) if count * ct.itemsize <= NEAR else np.empty(count, ct.dtype)
+    aside = room[:count].reshape(n, o)[:, :]
+    for i in range(n):
+        to, source = aside.ctypes.data + i * aside.strides[0], ct.ctypes.data + i * ct.strides[0]
+        row_times(ct, to, source, factors.ctypes.data, o)
+    product(dx, aside, v, none, factors[1:], np.int64(BY_ROW if scaled else NOT_SCALED), -math.inf, gate)
 
 
 @kernel

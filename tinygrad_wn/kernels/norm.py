@@ -101,6 +101,15 @@ def measure(scale: Any, length: Any, v: Any) -> Any:
 
 
 @kernel
+def measure_inverse(scale: Any, inverse: Any, v: Any) -> Any:
+    """The scale of each row of v, and 1 over the length of the scaled row; whether there is a row of zeros."""
+    zeros = measure(scale, inverse, v)
+    for i in range(v.shape[0]):
+        inverse[i] = 1.0 / inverse[i]
+    return zeros
+
+
+@kernel
 def _dots(along: Any, scale: Any, ct: Any, v: Any) -> None:
     """The dot product of each scaled row with a row of ct."""
     if v.itemsize == 8:
@@ -186,7 +195,7 @@ def normalize_rows(w: Any, kept: Any, v: Any, g: Any) -> Any:
 
 @kernel
 def measure_turned(columns: Any, kept: Any, factors: Any, v: Any, g: Any) -> Any:
-    """vᵀ, and in `kept` the scale and the length of each row of v; 1 where one is zeros.
+    """vᵀ, and in `kept` the scale and the inverse length of each row of v; 1 where one is zeros.
 
     Row r of w is v[r]·factors[1, r]·factors[0, r]; the first, a power of two, is in the columns already. It is 1 unless
     products with v might leave the range where those with w do not. Rows of `columns` have room to the end of a vector,
@@ -197,20 +206,21 @@ def measure_turned(columns: Any, kept: Any, factors: Any, v: Any, g: Any) -> Any
     factor, both = room[:lanes], room[lanes : 2 * lanes]
     for i in range(0, rows, lanes):
         j = min(i + lanes, rows)
-        block = columns[:, i:j]
+        block, scale, inverse = columns[:, i:j], kept[0, i:j], kept[1, i:j]
         turn(block, v[i:j])
-        scale, length = kept[0, i:j], kept[1, i:j]
         if size == 4:
             squares_of_lanes(v, both.ctypes.data, block.ctypes.data, row, k)
             for r in range(j - i):
-                scale[r], length[r] = 1.0, both[r]
-            zeros = _finish(scale, length, j - i)
+                scale[r], inverse[r] = 1.0, both[r]
+            zeros = _finish(scale, inverse, j - i)
+            for r in range(j - i):
+                inverse[r] = 1.0 / inverse[r]
         else:
-            zeros = measure(scale, length, v[i:j])
+            zeros = measure_inverse(scale, inverse, v[i:j])
         if zeros:
             return 1
         for r in range(j - i):
-            factor[r] = g[i + r, 0] / length[r]
+            factor[r] = g[i + r, 0] * inverse[r]
             both[r] = factor[r] * scale[r]
         if _within(both, j - i, -CLOSE, CLOSE):
             for r in range(j - i):
@@ -238,16 +248,15 @@ def _normalize_rows(w: Any, v: Any, g: Any) -> Any:
 
 @kernel
 def pull_back_rows(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> None:
-    """Rows of dv and dg by equation 3, dv may be ct; `kept` holds scales and lengths of no more than ROWS rows of v."""
+    """Rows of dv and dg by equation 3, dv may be ct; `kept` holds scales and inverse lengths of no more than ROWS rows."""
     count, room, numbers = v.shape[0], near(np.float64), near(v)
     along, part, factor = room[:ROWS], room[ROWS : 2 * ROWS], room[2 * ROWS : 3 * ROWS]
     high, low = numbers[:ROWS], numbers[ROWS : 2 * ROWS]
-    scale, length = kept[0], kept[1]
+    scale, inverse = kept[0], kept[1]
     _dots(along, scale, ct, v)
     for i in range(count):
-        inverse = 1.0 / length[i]
-        along[i] *= inverse
-        part[i], factor[i] = along[i] * inverse * scale[i], g[i, 0] * inverse * scale[i]
+        along[i] *= inverse[i]
+        part[i], factor[i] = along[i] * inverse[i] * scale[i], g[i, 0] * inverse[i] * scale[i]
         dg[i, 0] = along[i]
     fits = v.itemsize == 4 and _within(part, count, -MEDIUM, MEDIUM) and _within(factor, count, -MEDIUM, MEDIUM)
     if fits:
@@ -258,8 +267,7 @@ def pull_back_rows(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> None
         if fits:
             row_across_split(v, to, from_ct, start, high[i], low[i], v.dtype.type(factor[i]), v.shape[1])
         else:
-            inverse = 1.0 / length[i]
-            row_across(v, to, from_ct, start, scale[i], along[i] * inverse, g[i, 0] * inverse, v.shape[1])
+            row_across(v, to, from_ct, start, scale[i], along[i] * inverse[i], g[i, 0] * inverse[i], v.shape[1])
 
 
 @kernel
@@ -276,7 +284,7 @@ def _pull_back_rows(dv: Any, dg: Any, ct: Any, v: Any, g: Any) -> Any:
     kept = near(np.float64)[: 2 * many].reshape(2, many)
     for i in range(0, v.shape[0], many):
         j = min(i + many, v.shape[0])
-        if measure(kept[0], kept[1], v[i:j]):
+        if measure_inverse(kept[0], kept[1], v[i:j]):
             return 1
         pull_back_rows(dv[i:j], dg[i:j], kept[:, : j - i], ct[i:j], v[i:j], g[i:j])
     return 0
