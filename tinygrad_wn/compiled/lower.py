@@ -81,7 +81,7 @@ class Lowering:
     def run(self) -> list[Call]:
         """The calls that do the same."""
         for call in self.calls:
-            rewrite = getattr(self, f"_{call.op.name}", None)
+            rewrite = getattr(self, f"lower_{call.op.name}", None)
             if call.op.name != "relu_pullback":
                 self._catch_up()
             if rewrite is None or not rewrite(call):
@@ -108,13 +108,13 @@ class Lowering:
     ) -> None:
         (self.later if later else self.out).append(Call(OPS[name], operands, params, results, False, like.line))
 
-    def _relu(self, call: Call) -> bool:
+    def lower_relu(self, call: Call) -> bool:
         x, y = call.operands[0], call.results[0]
         if isinstance(x, View) and x.dtype == y.dtype and x.memory.kind == "made":
             self.relus[x] = y
         return False
 
-    def _relu_pullback(self, call: Call) -> bool:
+    def lower_relu_pullback(self, call: Call) -> bool:
         """relu(x) is above 0 where x is: so x is not needed any more."""
         ct, x = call.operands
         y = self.relus.get(x) if isinstance(x, View) else None
@@ -132,7 +132,7 @@ class Lowering:
             self._add("stop_gradient", (weight,), (turned(columns),), call)
         return self.turns[weight]
 
-    def _linear(self, call: Call) -> bool:
+    def lower_linear(self, call: Call) -> bool:
         x, weight, bias = call.operands
         if not matrices(x, weight, *call.results) or not vectors(bias, dtype=call.results[0].dtype):
             return False
@@ -141,7 +141,7 @@ class Lowering:
         self._add("linear", (x, self._turned(weight, call), bias), call.results, call)
         return True
 
-    def _weight_norm_linear(self, call: Call) -> bool:
+    def lower_weight_norm_linear(self, call: Call) -> bool:
         x, v, g, bias = call.operands
         if not matrices(x, v, g, *call.results) or not vectors(bias, dtype=call.results[0].dtype):
             return False
@@ -165,7 +165,7 @@ class Lowering:
         """The lengths of v, and what else was made of v and g for later calls."""
         return self.weights.setdefault((v, g), (made((2, v.shape[0]), np.float64), *others))
 
-    def _linear_pullback(self, call: Call) -> bool:
+    def lower_linear_pullback(self, call: Call) -> bool:
         ct, x, weight = call.operands
         wanted = call.params["wanted"]
         dx, dw, db = self._results(call, wanted)
@@ -187,7 +187,7 @@ class Lowering:
         given = iter(call.results)
         return [next(given) if one else None for one in wanted]
 
-    def _weight_norm_linear_pullback(self, call: Call) -> bool:
+    def lower_weight_norm_linear_pullback(self, call: Call) -> bool:
         ct, x, v, g = call.operands
         wanted = call.params["wanted"]
         dx, dv, dg, db = self._results(call, wanted)
@@ -205,13 +205,13 @@ class Lowering:
             self._add("weight_norm_pullback", (dv, v, g, lengths), (dv, dg), call, axis=0, later=True)
         return True
 
-    def _cross_entropy(self, call: Call) -> bool:
+    def lower_cross_entropy(self, call: Call) -> bool:
         logits, target, weight = call.operands
         if weight is None and call.params["reduction"] != "none" and matrices(logits):
             self.losses[logits, target, call.params["reduction"]] = call
         return False
 
-    def _cross_entropy_pullback(self, call: Call) -> bool:
+    def lower_cross_entropy_pullback(self, call: Call) -> bool:
         """The loss is made along with the gradient, if nobody asks for it before."""
         ct, logits, target, weight = call.operands
         reduction = call.params["reduction"]
@@ -249,7 +249,7 @@ class Lowering:
             self.out.append(Call(call.op, (*first, *own), call.params, results, True, call.line))
         return True
 
-    _sgd_update = _momentum_update = _adam_update = _updated
+    lower_sgd_update = lower_momentum_update = lower_adam_update = _updated
 
 
 def reads(call: Call) -> list[View]:
