@@ -86,9 +86,9 @@ def _joins(call: Call, stage: Stage) -> bool:
     if call.results[0].shape != stage.calls[0].results[0].shape:
         return False
     written = {one.results[0].memory: one.results[0] for one in stage.calls}
-    read = {x.memory: x for one in stage.calls for x in one.operands if isinstance(x, View)}
     own = call.results[0]
-    if own.memory in written or (own.memory in read and read[own.memory] != own):
+    read = (x for one in stage.calls for x in one.operands if isinstance(x, View))
+    if own.memory in written or any(x.memory is own.memory and x != own for x in read):
         return False
     return all(written.get(x.memory, x) == x for x in call.operands if isinstance(x, View))
 
