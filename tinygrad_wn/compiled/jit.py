@@ -67,12 +67,13 @@ class Compiled:
         return found[0]
 
     def _recorded(self, structure: Any, arrays: list[Array], leaves: list[Any], known: list[Step]) -> Any:
+        own = [np.asarray(memoryview(x)) for x in arrays]  # seen from here alone: a view of `x` has the base of `x`
         given = [
             wrap(array, requires_grad=isinstance(x, Tensor) and x.requires_grad and x._node is None)
-            for x, array in zip(leaves, arrays, strict=True)
+            for x, array in zip(leaves, own, strict=True)
         ]
         args, kwargs = together(structure, iter(given))
-        result, recorder = recorded(lambda: self.function(*args, **kwargs), arrays)
+        result, recorder = recorded(lambda: self.function(*args, **kwargs), own)
         recorder.forget_gradients()
         outputs: list[Any] = []
         shape = apart((result,), outputs)

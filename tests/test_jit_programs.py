@@ -1,0 +1,104 @@
+"""Random programs of several ops equal eager ones: results, gradients, and what they write in place."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import event, given, strategies as st
+from numpy.testing import assert_array_equal
+from programs import Program, programs
+from rounding import flat, near, reach
+
+import tinygrad_wn as tg
+from tinygrad_wn.errors import TinygradWNError
+from tinygrad_wn.op import OPS
+
+both = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A folder for emitted steps that goes with the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TINYGRAD_WN_CACHE", str(tmp_path_factory.mktemp("steps")))
+        yield
+
+
+def held(program: Program, seed: int) -> None:
+    """Call a program and its compiled twin four times, the third time with other values everywhere."""
+    compiled = tg.jit(program)
+    first = [x._data.copy() for x in program.outside]
+    other = [np.round(np.random.default_rng(seed).normal(0, 1.5, x.shape), 1) for x in program.outside]
+    for call in range(4):
+
+        def outcome(function: Any, call: int = call) -> Any:
+            for x, values in zip(program.outside, other if call == 2 else first, strict=True):
+                x._data[...] = values
+            arguments = program.fresh(np.random.default_rng(seed) if call == 2 else None)
+            try:
+                found = flat(function(*arguments))
+            except TinygradWNError as error:
+                found = [type(error)]
+            return found + flat([*arguments, *program.outside])
+
+        expected = outcome(program)
+        bounds = reach(lambda: outcome(program), expected)
+        near(outcome(compiled), expected, bounds)
+        for bound, y in zip(bounds, expected, strict=True):
+            if isinstance(y, np.ndarray) and y.size and y.dtype.kind == "f":
+                event(f"wide {call}" if bound > 1e-3 * (1 + np.linalg.norm(y)) else "narrow")
+    assert sum(map(len, compiled.steps.values())) == 1
+    event(f"parts {len(compiled._last().parts)}")
+
+
+@both
+@given(data=st.data())
+def test_random_programs_and_their_gradients_equal_eager_ones(dtype: str, data: st.DataObject) -> None:
+    held(data.draw(programs(dtype)), data.draw(st.integers(0, 99)))
+
+
+@both
+@given(data=st.data())
+def test_random_programs_that_overwrite_their_leaves_equal_eager_ones(dtype: str, data: st.DataObject) -> None:
+    held(data.draw(programs(dtype, writes=True)), data.draw(st.integers(0, 99)))
+
+
+def assert_same(compiled: Any, function: Any, *calls: tuple[Any, ...]) -> None:
+    """A compiled function on several calls' arguments, one after the other, against eager; bit for bit."""
+    for arguments in calls:
+        near(flat(compiled(*arguments)), expected := flat(function(*arguments)), [0.0] * len(expected))
+
+
+def test_slices_of_a_batch_that_is_a_slice_of_a_data_set_are_those_of_each_call() -> None:
+    rows = np.arange(20.0).reshape(10, 2)
+
+    def split(x: Any, y: Any) -> Any:
+        return x[:1] * 1, x[1:] * 1, y.T * 1, y[:, 1] * 1
+
+    assert_same(tg.jit(split), split, (rows[:4], rows[4:6]), (rows[4:8], rows[:2]), (rows[:4] + 50, rows[2:4]))
+
+
+def test_arguments_that_were_one_array_in_the_first_call_need_not_be_one_later() -> None:
+    x, y = np.array([1.0, 2.0]), np.array([5.0, 7.0])
+    assert_same(tg.jit(lambda a, b: a * 10 + b), lambda a, b: a * 10 + b, (x, x), (x, y), (y, x), (y, y))
+
+
+def test_a_tensor_from_outside_stays_itself_when_it_was_an_argument_as_well() -> None:
+    w, x = tg.tensor([1.0, 2.0]), tg.tensor([5.0, 7.0])
+    assert_same(tg.jit(lambda a: a * 10 + w), lambda a: a * 10 + w, (w,), (x,), (w,))
+
+
+def test_what_is_read_in_two_orders_is_read_before_it_is_overwritten() -> None:
+    p = tg.tensor([1.0, 2.0, 3.0, 4.0])
+
+    def step(c: Any) -> Any:
+        results = p[::-1] * c, p * c
+        OPS["add"].into((p,), p, 1.0)
+        return results
+
+    compiled = tg.jit(step)
+    for k in range(3):
+        turned, straight = compiled(np.float32(2.0))
+        assert_array_equal(straight.numpy(), [2.0 + 2 * k, 4.0 + 2 * k, 6.0 + 2 * k, 8.0 + 2 * k])
+        assert_array_equal(turned.numpy(), straight.numpy()[::-1])
