@@ -11,8 +11,9 @@ from programs import Program, programs
 from rounding import flat, near, reach
 
 import tinygrad_wn as tg
-from tinygrad_wn.errors import TinygradWNError
+from tinygrad_wn.errors import GradientError, TinygradWNError, ZeroNormError
 from tinygrad_wn.op import OPS
+from tinygrad_wn.tensor import wrap
 
 both = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
@@ -102,3 +103,74 @@ def test_what_is_read_in_two_orders_is_read_before_it_is_overwritten() -> None:
         turned, straight = compiled(np.float32(2.0))
         assert_array_equal(straight.numpy(), [2.0 + 2 * k, 4.0 + 2 * k, 6.0 + 2 * k, 8.0 + 2 * k])
         assert_array_equal(turned.numpy(), straight.numpy()[::-1])
+
+
+@pytest.mark.parametrize("form", ["whole", "turned", "gaps"])
+def test_what_a_step_writes_to_an_argument_arrives_there_in_any_layout(form: str) -> None:
+    def step(p: Any, g: Any) -> Any:
+        OPS["sgd_update"].into((p,), 0.5, p, g)
+        return p * 2
+
+    def fresh(k: int) -> tg.Tensor:
+        base = np.arange(24.0).reshape(4, 6) + k
+        return wrap({"whole": base[:2, :3].copy(), "turned": base[:3, :2].T, "gaps": base[::2, ::2]}[form])
+
+    compiled = tg.jit(step)
+    for k in range(3):
+        p, q, g = fresh(k), fresh(k), tg.ones((2, 3), dtype="float64")
+        assert_array_equal(compiled(p, g).numpy(), step(q, g).numpy())
+        assert_array_equal(p.numpy(), q.numpy())
+
+
+def test_a_walk_back_over_an_argument_that_a_step_overwrote_is_refused() -> None:
+    compiled = tg.jit(lambda p: OPS["add"].into((p,), p, 1.0))
+    for _ in range(3):
+        p = tg.tensor([1.0, 2.0], requires_grad=True)
+        y = (p * p).sum()
+        compiled(p)
+        with pytest.raises(GradientError, match="overwritten"):
+            y.backward()
+
+
+def test_an_argument_is_as_it_was_when_a_step_fails_after_writing_to_it() -> None:
+    @tg.jit
+    def step(p: Any, v: Any) -> Any:
+        OPS["add"].into((p,), p, 1.0)
+        return tg.weight_norm(v, tg.ones((1, 1), dtype="float64"))
+
+    for v in ([[1.0, 2.0]], [[3.0, 4.0]]):
+        step(np.zeros(2), np.array(v))
+    p = np.array([1.0, 2.0])
+    with pytest.raises(ZeroNormError):
+        step(p, np.zeros((1, 2)))
+    assert_array_equal(p, [1.0, 2.0])
+
+
+OWN_VIEWS = {
+    "one number of it": lambda p: p[:1],
+    "backwards": lambda p: p[::-1],
+    "a column": lambda p: p.reshape(2, 2)[:, :1].reshape(2)[[0, 1, 0, 1]],
+    "the next": lambda p: p[[1, 2, 3, 0]],
+}
+
+
+@pytest.mark.parametrize("name", OWN_VIEWS)
+def test_a_call_that_overwrites_what_it_reads_in_another_order_reads_first(name: str) -> None:
+    def step(p: Any) -> Any:
+        OPS["add"].into((p,), p, OWN_VIEWS[name](p))
+
+    compiled = tg.jit(step)
+    for _ in range(3):
+        p, q = (tg.tensor([1.0, 2.0, 4.0, 8.0]) for _ in range(2))
+        compiled(p)
+        step(q)
+        assert_array_equal(p.numpy(), q.numpy())
+
+
+def test_a_product_is_done_before_it_overwrites_a_factor() -> None:
+    a = np.random.default_rng(0).integers(-4, 5, (40, 40)).astype(float)
+    compiled = tg.jit(lambda p, b: OPS["matmul"].into((p,), p, b))
+    for _ in range(3):
+        p = a.copy()
+        compiled(p, a + 1)
+        assert_array_equal(p, a @ (a + 1))

@@ -57,13 +57,12 @@ class Compiled:
         step = next((one for one in known if one.current()), None)
         if step is None:
             return self._recorded(structure, arrays, leaves, known)
-        if len(arrays) == len(args) and not kwargs:
+        if len(arrays) == len(args) and not (kwargs or step.touched):
             self.flat[len(args)] = step
         found = step.run(arrays)
         if found is None:
             raise CompileError("tg.jit: a step refuses the signature that it was recorded for", {"signature": key})
-        for given, array in zip(leaves, arrays, strict=True):
-            step.written_back(given, array)
+        step.written_back(leaves, arrays)
         return found[0]
 
     def _recorded(self, structure: Any, arrays: list[Array], leaves: list[Any], known: list[Step]) -> Any:
@@ -79,6 +78,7 @@ class Compiled:
         shape = apart((result,), outputs)
         self.newest = Step(recorder, arrays, shape, outputs)
         known.append(self.newest)
+        self.newest.written_back(leaves, arrays)
         if sum(map(len, self.steps.values())) == MANY + 1:
             warnings.warn(
                 f"tg.jit: {self.name} was compiled for {MANY + 1} signatures; each new shape, dtype and Python value "
