@@ -2,7 +2,7 @@
 
 A call that only moves or compares numbers is exact. +, -, ·, / and √ round once: 1 unit of the last place. Other
 elementwise ops: 8 units, as NumPy and compiled loops are each right to a few. Ops that add up: 32 units of what goes in
-and of what comes out, as they may add in another order or in another precision. Where a shaken run takes another branch
+and of what comes out, as they may add in another order or in another precision; of the coarsest dtype of these. Where a shaken run takes another branch
 (a maximum, a place, a kink), so may a compiled one, and what follows from it is not compared to the last digit.
 """
 
@@ -57,8 +57,9 @@ def shaken(rng: np.random.Generator) -> Iterator[None]:
         kinds = [y.dtype for y in outputs if y.dtype.kind == "f"]
         if not by or not kinds or any(np.shares_memory(y._data, x) for y in outputs for x in _arrays(inputs, targets)):
             return found
-        eps = max(float(np.finfo(dtype).eps) for dtype in kinds)
         if not op.elementwise:
+            kinds += [x.dtype for x in arrays if isinstance(x, np.ndarray) and x.dtype.kind == "f"]
+            eps = max(float(np.finfo(dtype).eps) for dtype in kinds)
             arrays = [
                 _shaken(x, by, eps, rng) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x for x in arrays
             ]

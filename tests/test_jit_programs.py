@@ -174,3 +174,16 @@ def test_a_product_is_done_before_it_overwrites_a_factor() -> None:
         p = a.copy()
         compiled(p, a + 1)
         assert_array_equal(p, a @ (a + 1))
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_one_row_goes_back_through_a_layer_with_as_many_outputs_as_inputs(normalized: bool) -> None:
+    v, g = tg.tensor([[1.0, 2.0], [-2.0, 4.0]]), tg.tensor([[3.0], [5.0]])
+
+    def loss(x: Any) -> Any:
+        return (tg.weight_norm_linear(x, v, g) if normalized else tg.linear(x, v)).sum()
+
+    x = tg.tensor([1.0, -1.0])
+    compiled = tg.jit(tg.grad(loss))
+    for _ in range(2):
+        np.testing.assert_allclose(compiled(x).numpy(), tg.grad(loss)(x).numpy(), rtol=1e-6)
