@@ -2,8 +2,9 @@
 
 A call that only moves or compares numbers is exact. +, -, ·, / and √ round once: 1 unit of the last place. Other
 elementwise ops: 8 units, as NumPy and compiled loops are each right to a few. Ops that add up: 32 units of what goes in
-and of what comes out, as they may add in another order or in another precision; of the coarsest dtype of these. Where a shaken run takes another branch
-(a maximum, a place, a kink), so may a compiled one, and what follows from it is not compared to the last digit.
+and of what comes out, of the coarsest dtype of these, as they may add in another order or in another precision. Where a
+shaken run takes another branch (a maximum, a place, a kink), so may a compiled one, and what follows from it is not
+compared to the last digit.
 """
 
 from __future__ import annotations

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import event, given, strategies as st
+from hypothesis import Phase, event, given, settings, strategies as st
 from numpy.testing import assert_array_equal
-from programs import Program, programs
+from program_strategy import programs
+from programs import Program
 from rounding import flat, near, reach
 
 import tinygrad_wn as tg
@@ -15,6 +16,10 @@ from tinygrad_wn.errors import GradientError, TinygradWNError, ZeroNormError
 from tinygrad_wn.op import OPS
 from tinygrad_wn.tensor import wrap
 
+PHASES = [Phase.explicit, Phase.reuse, Phase.generate]
+"""Programs are shown as they were drawn: each try to make one smaller would be compiled."""
+
+some = settings(max_examples=max(settings.default.max_examples // 2, 1), deadline=None, phases=PHASES)
 both = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
@@ -46,20 +51,25 @@ def held(program: Program, seed: int) -> None:
         expected = outcome(program)
         bounds = reach(lambda: outcome(program), expected)
         near(outcome(compiled), expected, bounds)
-        for bound, y in zip(bounds, expected, strict=True):
-            if isinstance(y, np.ndarray) and y.size and y.dtype.kind == "f":
-                event(f"wide {call}" if bound > 1e-3 * (1 + np.linalg.norm(y)) else "narrow")
+        sharp = [y for y, bound in zip(expected, bounds, strict=True) if sharply(y, bound)]
+        event("all results are compared sharply" if len(sharp) == len(expected) else "some results may be far away")
     assert sum(map(len, compiled.steps.values())) == 1
-    event(f"parts {len(compiled._last().parts)}")
+
+
+def sharply(y: Any, bound: float) -> bool:
+    """Whether a bound says something."""
+    return not isinstance(y, np.ndarray) or bound <= 1e-3 * (1 + np.linalg.norm(np.nan_to_num(y.astype(float))))
 
 
 @both
+@some
 @given(data=st.data())
 def test_random_programs_and_their_gradients_equal_eager_ones(dtype: str, data: st.DataObject) -> None:
     held(data.draw(programs(dtype)), data.draw(st.integers(0, 99)))
 
 
 @both
+@some
 @given(data=st.data())
 def test_random_programs_that_overwrite_their_leaves_equal_eager_ones(dtype: str, data: st.DataObject) -> None:
     held(data.draw(programs(dtype, writes=True)), data.draw(st.integers(0, 99)))
