@@ -66,7 +66,7 @@ class Compiled:
         return found[0]
 
     def _recorded(self, structure: Any, arrays: list[Array], leaves: list[Any], known: list[Step]) -> Any:
-        own = [np.asarray(memoryview(x)) for x in arrays]  # seen from here alone: a view of `x` has the base of `x`
+        own = [np.asarray(x.data) for x in arrays]  # over a buffer: views of these have them as base, not the base of x
         given = [
             wrap(array, requires_grad=isinstance(x, Tensor) and x.requires_grad and x._node is None)
             for x, array in zip(leaves, own, strict=True)
