@@ -45,7 +45,7 @@ class Compiled:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the step of this signature; the first call with it runs the function itself, and records it."""
         step = self.hot
-        if step is None or kwargs or step.changes != changes[0] or over() is not None:
+        if step is None or kwargs or over() is not None or (step.changes != changes[0] and not step.current()):
             return self._looked_up(args, kwargs)
         box = step.box
         step.box = None  # no other thread may have the same
@@ -74,29 +74,30 @@ class Compiled:
         step = next((one for one in known if one.current()), None)
         if step is None:
             return self._recorded(structure, arrays, leaves, known)
-        if len(arrays) == len(args) and not kwargs:
+        if len(arrays) == len(args) and not (kwargs or step.touched):
             self.flat[len(args)] = step
             if step.single and step.still:
                 self.hot = step
         found = step.run(tuple(arrays))
         if found is None:
             raise CompileError("tg.jit: a step refuses the signature that it was recorded for", {"signature": key})
-        for given, array in zip(leaves, arrays, strict=True):
-            step.written_back(given, array)
+        step.written_back(leaves, arrays)
         return found[0]
 
     def _recorded(self, structure: Any, arrays: list[Array], leaves: list[Any], known: list[Step]) -> Any:
+        own = [np.asarray(x.data) for x in arrays]  # over a buffer: views of these have them as base, not the base of x
         given = [
             wrap(array, requires_grad=isinstance(x, Tensor) and x.requires_grad and x._node is None)
-            for x, array in zip(leaves, arrays, strict=True)
+            for x, array in zip(leaves, own, strict=True)
         ]
         args, kwargs = together(structure, iter(given))
-        result, recorder = recorded(lambda: self.function(*args, **kwargs), arrays)
+        result, recorder = recorded(lambda: self.function(*args, **kwargs), own)
         recorder.forget_gradients()
         outputs: list[Any] = []
         shape = apart((result,), outputs)
         self.newest = Step(recorder, arrays, shape, outputs)
         known.append(self.newest)
+        self.newest.written_back(leaves, arrays)
         if sum(map(len, self.steps.values())) == MANY + 1:
             warnings.warn(
                 f"tg.jit: {self.name} was compiled for {MANY + 1} signatures; each new shape, dtype and Python value "

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..kernels.threads import get_num_threads
 from .lower import Lowering, is_turned, matrices, work
 from .record import Call, Memory, View
 from .splits import in_epochs, split_of
@@ -67,7 +66,7 @@ def plan(calls: list[Call], outputs: Iterable[View]) -> Plan:
     calls = _live(Lowering(_live(calls, kept), kept).run(), kept)
     stages = _joined(calls, _readers(calls), kept)
     _find_inner(stages, kept)
-    team = work(calls) >= WORTH_TEAM and get_num_threads() > 1
+    team = work(calls) >= WORTH_TEAM
     if team:
         stages = in_epochs(stages)
     else:
@@ -147,9 +146,9 @@ def _joins(call: Call, stage: Stage) -> bool:
     if call.results[0].shape != stage.calls[0].results[0].shape:
         return False
     written = {one.results[0].memory: one.results[0] for one in stage.calls}
-    read = {x.memory: x for one in stage.calls for x in one.operands if isinstance(x, View)}
     own = call.results[0]
-    if own.memory in written or (own.memory in read and read[own.memory] != own):
+    read = (x for one in stage.calls for x in one.operands if isinstance(x, View))
+    if own.memory in written or any(x.memory is own.memory and x != own for x in read):
         return False
     return all(written.get(x.memory, x) == x for x in call.operands if isinstance(x, View))
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..engine import eager
 from ..errors import CompileError
-from ..op import Live, Op, slot
+from ..op import OPS, Live, Op, slot
 from ..tensor import Tensor, as_array, wrap
 
 if TYPE_CHECKING:
@@ -51,6 +51,18 @@ class View:
     def size(self) -> int:
         """How many numbers."""
         return int(np.prod(self.shape))
+
+    def overlaps(self, other: View) -> bool:
+        """Whether the two may have a byte in common."""
+        (low, high), (first, last) = (one.reach() for one in (self, other))
+        return self.memory is other.memory and low < last and first < high
+
+    def reach(self) -> tuple[int, int]:
+        """The bytes between which the numbers lie."""
+        ways = [(n - 1) * step for n, step in zip(self.shape, self.steps, strict=True)] if self.size else []
+        low = self.start + sum(way for way in ways if way < 0)
+        high = self.start + sum(way for way in ways if way > 0) + self.dtype.itemsize
+        return low, high if self.size else low
 
     @property
     def whole(self) -> bool:
@@ -114,6 +126,8 @@ class Recorder:
         """Carry a call out, and write it down."""
         inputs = tuple([self._adopted(x) if isinstance(x, np.ndarray | np.generic) else x for x in inputs])
         operands = tuple(map(self._operand, inputs))
+        if targets is not None:
+            operands = self._apart(op, operands, targets)
         live = any(type(x) is Live for x in inputs)
         found = eager(op, self._now(op, inputs) if live else inputs, params, targets)
         if live and isinstance(found, Tensor) and found._node is not None:
@@ -127,6 +141,21 @@ class Recorder:
             call = Call(op, operands, params, results, targets is not None, line())
             self.record.calls.append(call)
         return found
+
+    def _apart(self, op: Op[...], operands: tuple[Operand, ...], targets: tuple[Any, ...]) -> tuple[Operand, ...]:
+        """Copies of operands whose numbers the call would overwrite before it has read them all."""
+        into = [self.view(t._data) for t in targets]
+        numbered = op.elementwise or op.inplace
+        found: list[Operand] = []
+        for x in operands:
+            if isinstance(x, View) and any(x.overlaps(y) and not (numbered and x == y) for y in into):
+                made = np.empty(x.shape, x.dtype)
+                copy = View(Memory("made", made), 0, x.shape, made.strides, x.dtype)
+                self.record.calls.append(Call(OPS["stop_gradient"], (x,), {}, (copy,), False, line()))
+                found.append(copy)
+            else:
+                found.append(x)
+        return tuple(found)
 
     @staticmethod
     def _now(op: Op[...], inputs: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -100,7 +100,8 @@ def linear_pullback(to: Writer, call: Call) -> bool:
     wanted = call.params["wanted"]
     given = iter(call.results)
     results = [next(given) if one else None for one in wanted]
-    into = [None if one is None else vector(one) if one.shape == v_shape(v)[:1] else matrix(one) for one in results]
+    into = [None if one is None else matrix(one) for one in results[:-1]]
+    into.append(None if results[-1] is None else vector(results[-1]))
     if not alike(*call.operands) or ct is None or x is None or v is None or not side_by_side(v):
         return False
     if normalized and wanted[1:3] != (True, True) and any(wanted[1:3]):
@@ -119,11 +120,6 @@ def linear_pullback(to: Writer, call: Call) -> bool:
         arguments += [to.nothing(ct.dtype), to.nothing(ct.dtype, "writes")]
         to.add(to.linked_call("linear", "_layer_back", arguments, ct.dtype))
     return True
-
-
-def v_shape(v: View | None) -> tuple[int, ...]:
-    """The shape of a view that may not be there."""
-    return () if v is None else v.shape
 
 
 @rule("cross_entropy", "cross_entropy_pullback")

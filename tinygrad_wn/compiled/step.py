@@ -15,7 +15,7 @@ from ..kernels.atomic import LINE, WORDS
 from ..kernels.emitted import load
 from ..kernels.team import SLEEPERS, TAKEN_ALREADY, callers, team
 from ..op import OPS, changes
-from ..tensor import Tensor, overwritten_by_step, wrap
+from ..tensor import Tensor, as_array, overwritten, overwritten_by_step, wrap
 from ..walk import Written
 from .lower import work
 from .plan import BORDER, Plan, plan
@@ -84,6 +84,9 @@ class Step:
         self.attributes = [(thing, dict(vars(thing))) for thing in self.record.things.values()]
         self.facts = [(fact, fact()) for fact in self.record.facts]
         self.written = Written(list({id(t._writes): t._writes for t in self.record.written}.values()))
+        targets = [x for call in self.record.calls if call.writes for x in call.results]
+        self.touched = sorted({x.memory.place for x in targets if x.memory.kind == "argument"})
+        """Arguments that the step writes to."""
         self.targets = [t._data for t in self.record.written]
 
     def _output(self, recorder: Recorder, x: Any) -> Any:
@@ -176,11 +179,14 @@ class Step:
                     overwritten_by_step(self.written)
         return done
 
-    def written_back(self, given: Any, array: Array) -> None:
-        """Give what the step wrote into the copy of an argument back to the argument."""
-        own = given._data if isinstance(given, Tensor) else given
-        if own is not array and any(x is array for x in self.targets):
-            np.copyto(own, array)
+    def written_back(self, leaves: list[Any], arrays: list[Array]) -> None:
+        """Give what the step wrote into the copies of arguments back to the arguments."""
+        for i in self.touched:
+            own = leaves[i]._data if isinstance(leaves[i], Tensor) else leaves[i]
+            if own is not arrays[i]:
+                np.copyto(own, arrays[i])
+            if isinstance(leaves[i], Tensor):
+                overwritten(leaves[i])
 
     def _prepare(self, before: list[Any]) -> None:
         for prepare, place, _ in before:
@@ -205,7 +211,8 @@ class Step:
 
     def _saving(self, given: tuple[Any, ...], results: tuple[Array, ...]) -> int:
         """Run all parts; what they wrote before a failure is put back."""
-        saved = [(x, x.copy()) for x in self.targets] if self.text.fragile else ()
+        touched = (*self.targets, *(as_array(given[i]) for i in self.touched))
+        saved = [(x, x.copy()) for x in touched] if self.text.fragile else ()
         try:
             status = self._all_parts(given, results)
             if status > 0:
