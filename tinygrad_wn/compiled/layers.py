@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..kernels.matmul import BY_COLUMN, BY_ROW, NOT_SCALED, PADDED, STRETCHED
+from ..kernels.panels import BY_COLUMN, BY_ROW, NOT_SCALED, PADDED, STRETCHED
 from ..kernels.vector import VECTOR_BYTES
 from .lower import SMALL, UPDATES, is_turned, turned
 from .record import View
@@ -39,14 +39,14 @@ def _product(
 
 
 def _name(c: View, *, scaled: bool, apart: bool = False) -> str:
-    """The kernel for a product: that for any shape only where there are few columns, in one piece, and nothing scaled."""
+    """The kernel for a product: the one for any shape only for few columns, whole and unscaled."""
     return "product" if scaled or apart or c.shape[1] >= VECTOR_BYTES // c.dtype.itemsize else "multiply_cut"
 
 
 @shared("linear")
 def linear(to: Writer, stage: Stage) -> None:
     """y ← x·weightᵀ + bias, and relu if that follows."""
-    x, weight, bias, *factors = stage.calls[0].operands
+    x, weight, bias, *factors = stage.calls[0].given
     y = stage.calls[-1].results[0]
     floor = NEVER if len(stage.calls) == 1 else "0.0"
     if weight.size > SMALL:
@@ -65,7 +65,7 @@ def linear(to: Writer, stage: Stage) -> None:
 @shared("weight_norm_linear")
 def weight_norm_linear(to: Writer, stage: Stage) -> None:
     """The same without w: rows of v are measured, and scaled on their way into the product."""
-    x, v, g, bias = stage.calls[0].operands
+    x, v, g, bias = stage.calls[0].given
     y, (_, lengths, scales) = stage.calls[-1].results[0], stage.calls[0].results
     into = [to.part(lengths, "writes", 1), to.part(scales, "writes", 1)]
     to.fails(
@@ -90,13 +90,13 @@ def weight_norm_linear(to: Writer, stage: Stage) -> None:
 def pullback(to: Writer, stage: Stage) -> None:
     """The cotangents of a batch, cut where a relu was shut; or those of a weight and of a bias."""
     first = stage.calls[0]
-    ct, x, weight, *scales = first.operands
+    ct, x, weight, *scales = first.given
     scales = scales[1:]
     if not first.params["wanted"][0]:
         _slopes(to, ct, x, list(first.results))
         return
     dx = stage.calls[-1].results[0]
-    gates = stage.calls[1].operands[1:] if len(stage.calls) > 1 else ()
+    gates = stage.calls[1].given[1:] if len(stage.calls) > 1 else ()
     if weight.size <= SMALL and scales:
         shut = to.part(gates[0], "reads", 0) if gates else to.nothing(dx.dtype, "reads")
         rest = [to.part(ct, "reads", 0), to.view(weight, "reads"), to.view(scales[-1], "writes"), shut]
@@ -133,16 +133,16 @@ def _slopes(to: Writer, ct: View, x: View, results: list[View]) -> None:
 @shared("weight_norm")
 def weight_norm(to: Writer, stage: Stage) -> None:
     """v as columns, its lengths, and the factors that make w of it."""
-    (v, g), (columns, lengths, factors) = stage.calls[0].operands, stage.calls[0].results
+    (v, g), (columns, lengths, factors) = stage.calls[0].given, stage.calls[0].results
     arguments = [to.part(x, "writes", 1) for x in (turned(columns), lengths, factors)]
     arguments += [to.part(v, "reads", 0), to.part(g, "reads", 0)]
-    to.fails(stage.calls[0], to.linked_call("norm", "measure_turned", arguments, v.dtype))
+    to.fails(stage.calls[0], to.linked_call("turned", "measure_turned", arguments, v.dtype))
 
 
 @shared("weight_norm_pullback")
 def weight_norm_pullback(to: Writer, stage: Stage) -> None:
     """∇v and ∇g, with lengths that are known."""
-    (dw, v, g, lengths), (dv, dg) = stage.calls[0].operands, stage.calls[0].results
+    (dw, v, g, lengths), (dv, dg) = stage.calls[0].given, stage.calls[0].results
     arguments = [
         to.part(x, how, axis) for x, how, axis in ((dv, "writes", 0), (dg, "writes", 0), (lengths, "writes", 1))
     ]
@@ -153,15 +153,15 @@ def weight_norm_pullback(to: Writer, stage: Stage) -> None:
 @shared("stop_gradient")
 def turn(to: Writer, stage: Stage) -> None:
     """A weight with its columns side by side."""
-    (x,), (y,) = stage.calls[0].operands, stage.calls[0].results
-    to.add(to.linked_call("matmul", "turn", [to.part(turned(y), "writes", 1), to.part(x, "reads", 0)], x.dtype))
+    (x,), (y,) = stage.calls[0].given, stage.calls[0].results
+    to.add(to.linked_call("panels", "turn", [to.part(turned(y), "writes", 1), to.part(x, "reads", 0)], x.dtype))
 
 
 @shared("cross_entropy")
 def cross_entropy(to: Writer, stage: Stage) -> None:
     """The loss of each row and its gradient."""
     loss, slope = stage.calls
-    ct, logits, target, _ = slope.operands
+    ct, logits, target, _ = slope.given
     one = View(ct.memory, ct.start, (1,), (ct.dtype.itemsize,), ct.dtype)
     parts = repr(float(logits.shape[0])) if slope.params["reduction"] == "mean" else "1.0"
     to.kinds[parts] = "real"
@@ -183,11 +183,11 @@ def update(to: Writer, stage: Stage) -> None:
     call = stage.calls[0]
     name, options = OPTIONS[call.op.name]
     scalars = UPDATES[call.op.name][0]
-    numbers = [f"float({to.number(x)})" for x in call.operands[:scalars]]
+    numbers = [f"float({to.number(x)})" for x in call.given[:scalars]]
     values = [call.params[one] for one in options]
     numbers += [repr(x) if isinstance(x, bool) else repr(float(x)) for x in values]
     to.kinds.update({one: "real" for one in numbers if one not in ("True", "False")})
-    arrays = [x for x in call.operands[scalars:] if isinstance(x, View)]
+    arrays = [x for x in call.given[scalars:] if isinstance(x, View)]
     hows = ["writes_c"] * (len(arrays) - 1) + ["reads_c"]
     rows = [to.flat_part(x, how) for x, how in zip(arrays, hows, strict=True)]
     to.add(to.linked_call("rules", name, [*rows, *numbers], arrays[0].dtype))

@@ -109,14 +109,14 @@ class Lowering:
         (self.later if later else self.out).append(Call(OPS[name], operands, params, results, False, like.line))
 
     def lower_relu(self, call: Call) -> bool:
-        x, y = call.operands[0], call.results[0]
+        x, y = call.given[0], call.results[0]
         if isinstance(x, View) and x.dtype == y.dtype and x.memory.kind == "made":
             self.relus[x] = y
         return False
 
     def lower_relu_pullback(self, call: Call) -> bool:
         """relu(x) is above 0 where x is: so x is not needed any more."""
-        ct, x = call.operands
+        ct, x = call.given
         y = self.relus.get(x) if isinstance(x, View) else None
         if y is None:
             return False
@@ -133,7 +133,7 @@ class Lowering:
         return self.turns[weight]
 
     def lower_linear(self, call: Call) -> bool:
-        x, weight, bias = call.operands
+        x, weight, bias = call.given
         if not matrices(x, weight, *call.results) or not vectors(bias, dtype=call.results[0].dtype):
             return False
         if weight.size > SMALL or x.shape[0] <= FEW_ROWS or weight.shape[0] == 1:
@@ -142,7 +142,7 @@ class Lowering:
         return True
 
     def lower_weight_norm_linear(self, call: Call) -> bool:
-        x, v, g, bias = call.operands
+        x, v, g, bias = call.given
         if not matrices(x, v, g, *call.results) or not vectors(bias, dtype=call.results[0].dtype):
             return False
         y = call.results[0]
@@ -166,7 +166,7 @@ class Lowering:
         return self.weights.setdefault((v, g), (made((2, v.shape[0]), np.float64), *others))
 
     def lower_linear_pullback(self, call: Call) -> bool:
-        ct, x, weight = call.operands
+        ct, x, weight = call.given
         wanted = call.params["wanted"]
         dx, dw, db = self._results(call, wanted)
         if not matrices(ct, x, weight, *[y for y in (dx, dw) if y is not None]):
@@ -188,7 +188,7 @@ class Lowering:
         return [next(given) if one else None for one in wanted]
 
     def lower_weight_norm_linear_pullback(self, call: Call) -> bool:
-        ct, x, v, g = call.operands
+        ct, x, v, g = call.given
         wanted = call.params["wanted"]
         dx, dv, dg, db = self._results(call, wanted)
         if not matrices(ct, x, v, g, *[y for y in (dx, dv, dg) if y is not None]) or (v, g) not in self.weights:
@@ -206,14 +206,14 @@ class Lowering:
         return True
 
     def lower_cross_entropy(self, call: Call) -> bool:
-        logits, target, weight = call.operands
+        logits, target, weight = call.given
         if weight is None and call.params["reduction"] != "none" and matrices(logits):
             self.losses[logits, target, call.params["reduction"]] = call
         return False
 
     def lower_cross_entropy_pullback(self, call: Call) -> bool:
         """The loss is made along with the gradient, if nobody asks for it before."""
-        ct, logits, target, weight = call.operands
+        ct, logits, target, weight = call.given
         reduction = call.params["reduction"]
         loss = self.losses.get((logits, target, reduction)) if weight is None else None
         if loss is None or not isinstance(target, View) or target.dtype != np.int64 or not target.whole:
@@ -237,7 +237,7 @@ class Lowering:
         """One call for each parameter."""
         scalars, news = UPDATES[call.op.name]
         each = news + 1
-        arrays, first = call.operands[scalars:], call.operands[:scalars]
+        arrays, first = call.given[scalars:], call.given[:scalars]
         if not call.writes or not all(isinstance(x, View) and x.whole and x.dtype.char in "fd" for x in arrays):
             return False
         for i in range(len(arrays) // each):
@@ -254,17 +254,17 @@ class Lowering:
 
 def reads(call: Call) -> list[View]:
     """The arrays that a call reads."""
-    return [x for x in call.operands if isinstance(x, View)]
+    return [x for x in call.given if isinstance(x, View)]
 
 
 def work(calls: list[Call]) -> float:
     """Operations of matrix products, about."""
     products = {"linear", "linear_pullback", "weight_norm_linear", "weight_norm_linear_pullback", "matmul"}
     return sum(
-        2.0 * math.prod(call.operands[1].shape) * call.operands[0].shape[0]
+        2.0 * math.prod(call.given[1].shape) * call.given[0].shape[0]
         for call in calls
         if call.op.name in products
-        and isinstance(call.operands[0], View)
-        and isinstance(call.operands[1], View)
-        and call.operands[0].shape
+        and isinstance(call.given[0], View)
+        and isinstance(call.given[1], View)
+        and call.given[0].shape
     )

@@ -96,6 +96,11 @@ class Call:
     writes: bool
     line: str
 
+    @property
+    def given(self) -> tuple[Any, ...]:
+        """The operands, for those who know what they are."""
+        return self.operands
+
 
 @dataclass
 class Record:

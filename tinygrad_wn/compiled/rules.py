@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels.matmul import NOT_SCALED
+from ..kernels.panels import NOT_SCALED
 from .record import Call, Operand, View
 from .writer import Writer, rule
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..kernels.matmul import ROWS
+from ..kernels.tiles import ROWS
 from .lower import LANES, SMALL, UPDATES, is_turned, matrices, vectors
 from .record import Call, View
 
@@ -72,7 +72,7 @@ def _elementwise(stage: Stage) -> Split | None:
 
 def _linear(stage: Stage) -> Split | None:
     """Rows of the batch; of a weight that was not turned for all, the panels, so that no two threads turn the same."""
-    x, weight, bias, *factors = stage.calls[0].operands
+    x, weight, bias, *factors = stage.calls[0].given
     y = stage.calls[-1].results[0]
     if not matrices(x, y) or not (matrices(y, weight) or is_turned(weight)) or not vectors(bias, dtype=y.dtype):
         return None
@@ -82,7 +82,7 @@ def _linear(stage: Stage) -> Split | None:
 
 
 def _weight_norm_linear(stage: Stage) -> Split | None:
-    x, v, g, bias = stage.calls[0].operands
+    x, v, g, bias = stage.calls[0].given
     y, *measured = (*stage.calls[-1].results[:1], *stage.calls[0].results[1:])
     if not measured:
         return None
@@ -93,41 +93,41 @@ def _weight_norm_linear(stage: Stage) -> Split | None:
 def _pullback(stage: Stage) -> Split | None:
     """The cotangents of a batch by rows or columns; those of a weight by its rows."""
     first, wanted = stage.calls[0], stage.calls[0].params["wanted"]
-    ct, x, weight = first.operands[:3]
+    ct, x, weight = first.given[:3]
     into = [y for y in (*first.results, stage.calls[-1].results[0]) if len(y.shape) > 1]
-    known = len(first.operands) == 4 + (first.op.name != "linear_pullback")
+    known = len(first.given) == 4 + (first.op.name != "linear_pullback")
     if (wanted[0] and any(wanted[1:])) or not matrices(ct, x, weight, *into) or (len(wanted) == 4 and not known):
         return None
     if not wanted[0]:
         to = [(y, 0) for y in first.results]
         return _split(weight.shape[0], LANES, [(ct, 1), (x, WHOLE)], to)
     dx = stage.calls[-1].results[0]
-    gates = stage.calls[1].operands[1:] if len(stage.calls) > 1 else ()
+    gates = stage.calls[1].given[1:] if len(stage.calls) > 1 else ()
     axis = 0 if weight.size <= SMALL else 1
     grain = ROWS if axis == 0 else 2 * LANES
     reads = [(ct, 0 if axis == 0 else WHOLE), (weight, WHOLE if axis == 0 else 1), *((one, axis) for one in gates)]
-    return _split(dx.shape[axis], grain, [*reads, *((one, WHOLE) for one in first.operands[3:])], [(dx, axis)])
+    return _split(dx.shape[axis], grain, [*reads, *((one, WHOLE) for one in first.given[3:])], [(dx, axis)])
 
 
 def _weight_norm(stage: Stage) -> Split | None:
-    (v, g), (w, *others) = stage.calls[0].operands, stage.calls[0].results
+    (v, g), (w, *others) = stage.calls[0].given, stage.calls[0].results
     return _split(v.shape[0], LANES, [(v, 0), (g, 0)], [(w, 0), *((x, 1) for x in others)]) if others else None
 
 
 def _weight_norm_pullback(stage: Stage) -> Split | None:
-    dw, v, g, *lengths = stage.calls[0].operands
+    dw, v, g, *lengths = stage.calls[0].given
     reads = [(dw, 0), (v, 0), (g, 0), *((one, 1) for one in lengths)]
     return _split(v.shape[0], LANES, reads, [(y, 0) for y in stage.calls[0].results]) if lengths else None
 
 
 def _turn(stage: Stage) -> Split | None:
-    (x,), (y,) = stage.calls[0].operands, stage.calls[0].results
+    (x,), (y,) = stage.calls[0].given, stage.calls[0].results
     return _split(x.shape[0], LANES, [(x, 0)], [(y, 0)]) if is_turned(y) else None
 
 
 def _update(stage: Stage) -> Split | None:
     call = stage.calls[0]
-    arrays = [x for x in call.operands[UPDATES[call.op.name][0] :] if isinstance(x, View)]
+    arrays = [x for x in call.given[UPDATES[call.op.name][0] :] if isinstance(x, View)]
     shape = arrays[0].shape
     same = all(x.shape == shape and x.dtype == arrays[0].dtype and x.whole for x in arrays)
     if not call.writes or not shape or not same or len(arrays) != UPDATES[call.op.name][1] + 1:
@@ -138,7 +138,7 @@ def _update(stage: Stage) -> Split | None:
 def _cross_entropy(stage: Stage) -> Split | None:
     if len(stage.calls) != 2:
         return None
-    ct, logits, target, _ = stage.calls[1].operands
+    ct, logits, target, _ = stage.calls[1].given
     losses, dx = stage.calls[0].results[0], stage.calls[1].results[0]
     return _split(logits.shape[0], ROWS, [(ct, WHOLE), (logits, 0), (target, 0)], [(losses, 0), (dx, 0)])
 
@@ -190,7 +190,7 @@ MAY_FAIL = ("weight_norm", "exponent", "finite", "index", "scatter", "cross_entr
 
 def may_fail(call: Call) -> bool:
     """Whether a call may leave the step with a status; what replaces old values waits for all that come before it."""
-    known = call.op.name == "weight_norm_pullback" and len(call.operands) > 3  # lengths that were found to be above 0
+    known = call.op.name == "weight_norm_pullback" and len(call.given) > 3  # lengths that were found to be above 0
     return call.op.name.startswith(MAY_FAIL) and not known
 
 

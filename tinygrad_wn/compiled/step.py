@@ -31,7 +31,7 @@ DATA = place_in(_probe, _probe._data)
 """The word of a tensor that points to its array."""
 
 Box: TypeAlias = "tuple[Tensor, Array, tuple[Array, ...], int]"
-"""A single result that nobody holds any more can be the next one: the tensor, its array, a tuple of that, and its id."""
+"""A single result, to be the next one when nobody holds it any more: the tensor, its array, a tuple of that, its id."""
 
 FAST = 1e7
 """Operations in the time that a helper takes to wake up, twice over: a longer step waits for it."""
@@ -147,7 +147,7 @@ class Step:
         return wrap(made), made, results, id(results)
 
     def again(self, status: int, given: tuple[Any, ...], box: Box) -> bool:
-        """After a run that gave a status: wait for what it waits for, or raise; False where an argument does not fit."""
+        """After a run that gave a status: run where it could not, or raise; False if an argument does not fit."""
         if status in (SLEEPERS, TAKEN_ALREADY):
             status = self._called(self.function, given, box[2], status)
         if status > 0:

@@ -48,8 +48,8 @@ def shared(*names: str) -> Callable[[Callable[[Writer, Stage], None]], Callable[
 
 
 TABLE = 7
-"""Words of a step's table before the arguments: its memory, its numbers, where its threads meet, where helpers are asked,
-the type of tensors and the place of the array in one, and its first function.
+"""Words of a step's table before the arguments: its memory, its numbers, where its threads meet, where helpers are
+asked, the type of tensors and the place of the array in one, and its first function.
 """
 
 

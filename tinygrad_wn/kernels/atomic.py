@@ -123,8 +123,6 @@ def leave(sync: Any, status: Any) -> Any:
 
 @kernel
 def share_begin(part: Any, parts: Any, count: Any, grain: Any) -> Any:
-    """Where a part begins that goes to one thread, of `count` things in whole grains; where it ends is where the next
-    one begins.
-    """
+    """Where a thread's part of `count` things begins, in whole grains; it ends where the next one begins."""
     share = (count + parts * grain - 1) // (parts * grain) * grain
     return min(part * share, count)

@@ -11,9 +11,11 @@ from ..domains import Array
 from ..errors import zero_norm
 from .jit import kernel, parallel_kernel, prange
 from .layouts import AnyLayout
-from .matmul import BY_COLUMN, BY_ROW, NOT_SCALED, multiply, multiply_in_parts, product
+from .matmul import multiply, multiply_in_parts, product
+from .measure import LEAST, MOST, measure_inverse, rows_at_once
 from .memory import reads_c, writes
-from .norm import LEAST, MOST, measure_inverse, pull_back_rows, rows_at_once, side_by_side
+from .norm import pull_back_rows, side_by_side
+from .panels import BY_COLUMN, BY_ROW, NOT_SCALED
 from .room import NEAR, near
 from .rows import row_times, sum_of_rows
 from .threads import parts

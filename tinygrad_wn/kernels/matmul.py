@@ -13,14 +13,10 @@ from typing import Any
 import numpy as np
 
 from .jit import kernel, parallel_kernel, prange
+from .panels import BY_COLUMN, NOT_SCALED, PADDED, STRETCHED, all_rows, copied, panel, put_numbers, set_numbers
 from .room import NEAR, near
-from .tiles import DOTS, ROWS, dots, part_of_row, square, tile, vector_of_row
-from .vector import VECTOR_BYTES, number_at, put_at
-
-NOT_SCALED, BY_COLUMN, BY_ROW, PADDED, STRETCHED = 0, 1, 2, 3, 4
-"""What is done to b on its way: nothing, its columns or rows scaled; PADDED: nothing, and its rows may be read to the
-end of a vector; STRETCHED: the same, and columns of the product are multiplied by `scales[0]`.
-"""
+from .tiles import DOTS, ROWS, dots, part_of_row
+from .vector import VECTOR_BYTES, number_at
 
 BORDER = 64
 """Buffers begin where a line of the cache does."""
@@ -28,196 +24,7 @@ BORDER = 64
 FEW = 64
 """Dot products of fewer numbers are behind tiles that are partly empty."""
 
-PAGE = 4096
-"""Rows that lie this far apart, or a multiple, push one another out of the first cache if they are more than eight."""
-
-_wide, _wide_4, _wide_2, _wide_1 = (tile(rows, 2) for rows in (ROWS, 4, 2, 1))
-_thin_16, _thin_8, _thin_4, _thin_2, _thin_1 = (tile(rows, 1) for rows in (2 * ROWS, ROWS, 4, 2, 1))
 _dots, _dots_thin, _dots_flat, _dots_one = (dots(i, j) for i in (DOTS[0], 1) for j in (DOTS[1], 1))
-_square, _scaled_square = square(scaled=False), square(scaled=True)
-
-
-@kernel
-def _wide_tiles(
-    like: Any,
-    c: Any,
-    a: Any,
-    b: Any,
-    start: Any,
-    m: Any,
-    k: Any,
-    a_row: Any,
-    a_k: Any,
-    b_k: Any,
-    c_row: Any,
-    valid: Any,
-    floor: Any,
-    gate: Any,
-    gate_row: Any,
-    stretch: Any,
-    shift: Any,
-) -> Any:
-    """All rows of a panel of c that is two vectors wide."""
-    i = 0
-    while i < m:
-        to, row = c + i * c_row, a + i * a_row
-        own = gate + i * gate_row if gate else gate
-        if m - i >= ROWS:
-            _wide(like, to, row, b, start, k, a_row, a_k, b_k, c_row, valid, floor, own, gate_row, stretch, shift)
-            i += ROWS
-        elif m - i >= 4:
-            _wide_4(like, to, row, b, start, k, a_row, a_k, b_k, c_row, valid, floor, own, gate_row, stretch, shift)
-            i += 4
-        elif m - i >= 2:
-            _wide_2(like, to, row, b, start, k, a_row, a_k, b_k, c_row, valid, floor, own, gate_row, stretch, shift)
-            i += 2
-        else:
-            _wide_1(like, to, row, b, start, k, a_row, a_k, b_k, c_row, valid, floor, own, gate_row, stretch, shift)
-            i += 1
-
-
-@kernel
-def _thin_tiles(
-    like: Any,
-    c: Any,
-    a: Any,
-    b: Any,
-    start: Any,
-    m: Any,
-    k: Any,
-    a_row: Any,
-    a_k: Any,
-    b_k: Any,
-    c_row: Any,
-    valid: Any,
-    floor: Any,
-    gate: Any,
-    gate_row: Any,
-    stretch: Any,
-    shift: Any,
-) -> Any:
-    """All rows of a panel of c that is one vector wide."""
-    i = 0
-    while i < m:
-        to, row = c + i * c_row, a + i * a_row
-        own = gate + i * gate_row if gate else gate
-        if m - i >= 2 * ROWS and a_row % PAGE:
-            _thin_16(like, to, row, b, start, k, a_row, a_k, b_k, c_row, valid, floor, own, gate_row, stretch, shift)
-            i += 2 * ROWS
-        elif m - i >= ROWS:
-            _thin_8(like, to, row, b, start, k, a_row, a_k, b_k, c_row, valid, floor, own, gate_row, stretch, shift)
-            i += ROWS
-        elif m - i >= 4:
-            _thin_4(like, to, row, b, start, k, a_row, a_k, b_k, c_row, valid, floor, own, gate_row, stretch, shift)
-            i += 4
-        elif m - i >= 2:
-            _thin_2(like, to, row, b, start, k, a_row, a_k, b_k, c_row, valid, floor, own, gate_row, stretch, shift)
-            i += 2
-        else:
-            _thin_1(like, to, row, b, start, k, a_row, a_k, b_k, c_row, valid, floor, own, gate_row, stretch, shift)
-            i += 1
-
-
-@kernel
-def _set(like: Any, to: Any, count: Any, number: Any) -> None:
-    for i in range(count):
-        put_at(like, to + i * like.itemsize, like.dtype.type(number))
-
-
-@kernel
-def _put(like: Any, to: Any, numbers: Any, first: Any, count: Any) -> None:
-    for i in range(count):
-        put_at(like, to + i * like.itemsize, numbers[first + i])
-
-
-@kernel
-def _turned(
-    like: Any, to: Any, b: Any, k: Any, w: Any, width: Any, b_col: Any, scaled: Any, scale: Any, factor: Any
-) -> Any:
-    """A panel of a matrix whose columns are contiguous."""
-    size = like.itemsize
-    lanes, row = VECTOR_BYTES // size, width * size
-    whole = k - k % lanes
-    for j in range(0, w, lanes):
-        valid = min(lanes, w - j)
-        source, here = b + j * b_col, j * size
-        for i in range(0, whole, lanes):
-            place, begin = to + i * row + here, source + i * size
-            if scaled:
-                _scaled_square(like, place, begin, row, b_col, valid, scale + here, factor + here)
-            else:
-                _square(like, place, begin, row, b_col, valid, scale, factor)
-        for q in range(valid):
-            by, then = number_at(like, scale + here + q * size), number_at(like, factor + here + q * size)
-            for i in range(whole, k):
-                x = number_at(like, source + q * b_col + i * size)
-                put_at(like, to + i * row + here + q * size, x * by * then if scaled else x)
-
-
-@kernel
-def _copied(
-    like: Any,
-    to: Any,
-    b: Any,
-    k: Any,
-    w: Any,
-    width: Any,
-    b_k: Any,
-    b_col: Any,
-    scales: Any,
-    scaling: Any,
-    scale: Any,
-    factor: Any,
-) -> Any:
-    """A panel of a matrix with rows that are contiguous, or with any steps."""
-    size = like.itemsize
-    lanes, row = VECTOR_BYTES // size, width * size
-    one = like.dtype.type(1)
-    for i in range(k):
-        here, source = to + i * row, b + i * b_k
-        by, then = (scales[0, i], scales[1, i]) if scaling == BY_ROW else (one, one)
-        if b_col != size or scaling == BY_COLUMN:
-            for j in range(w):
-                x = number_at(like, source + j * b_col) * by * then
-                if scaling == BY_COLUMN:
-                    x = x * number_at(like, scale + j * size) * number_at(like, factor + j * size)
-                put_at(like, here + j * size, x)
-            continue
-        for j in range(0, w, lanes):
-            if w - j >= lanes:
-                vector_of_row(like, here + j * size, source + j * size, by, then)
-            else:
-                part_of_row(like, here + j * size, source + j * size, w - j)
-                vector_of_row(like, here + j * size, here + j * size, by, then)
-
-
-@kernel
-def _panel(
-    like: Any,
-    to: Any,
-    b: Any,
-    k: Any,
-    w: Any,
-    width: Any,
-    b_k: Any,
-    b_col: Any,
-    scales: Any,
-    scaling: Any,
-    scale: Any,
-    factor: Any,
-) -> Any:
-    """`w` columns of b, scaled if asked for, with numbers without meaning up to `width`."""
-    if b_k == like.itemsize and b_col != like.itemsize and scaling != BY_ROW:
-        _turned(like, to, b, k, w, width, b_col, scaling == BY_COLUMN, scale, factor)
-    else:
-        _copied(like, to, b, k, w, width, b_k, b_col, scales, scaling, scale, factor)
-
-
-@kernel
-def turn(to: Any, x: Any) -> None:
-    """to ← xᵀ, for rows side by side; rows of `to` have room to the end of a vector, which is written too."""
-    k, w, start, source = to.shape[0], to.shape[1], to.ctypes.data, x.ctypes.data
-    _turned(to, start, source, k, w, to.strides[0] // to.itemsize, x.strides[0], False, start, start)
 
 
 @kernel
@@ -230,81 +37,55 @@ def product(c: Any, a: Any, b: Any, bias: Any, scales: Any, scaling: Any, floor:
     both, least = 2 * lanes, c.dtype.type(floor)
     count = (k + 4) * both + BORDER // size
     room = near(c) if count * size <= NEAR else np.empty(count, c.dtype)
-    start = (room.ctypes.data + BORDER - 1) // BORDER * BORDER
-    scale, factor, zeros = start + both * size, start + 2 * both * size, start + 3 * both * size
-    panel = zeros + both * size
-    for q in range(2):
-        part_of_row(c, zeros + q * lanes * size, zeros, 0)
-    if scaling == BY_COLUMN:
-        _set(c, scale, 2 * both, 1)
-    from_a, from_b, to_c, from_bias = a.ctypes.data, b.ctypes.data, c.ctypes.data, bias.ctypes.data
+    shift = (room.ctypes.data + BORDER - 1) // BORDER * BORDER
+    scale, factor, copy = (shift + i * both * size for i in (1, 2, 4))
+    _begin(c, shift, scaling)
     (b_k, b_col), (a_row, a_k), c_row = b.strides, a.strides, c.strides[0]
     for j in range(0, n, both):
         w = min(both, n - j)
-        width = both if w > lanes else lanes
-        shift, stretch, begin = zeros, 0, zeros
-        if bias.size and w == width:
-            shift = from_bias + j * size
-        elif bias.size:
-            _put(c, start, bias, j, w)
-            shift = start
-        if scaling == STRETCHED:
-            _put(c, scale, scales[0], j, w)
-            stretch = scale
-        else:
-            begin = shift
-        if scaling == BY_COLUMN:
-            _put(c, scale, scales[0], j, w)
-            _put(c, factor, scales[1], j, w)
-        source, source_k = from_b + j * b_col, b_k
+        wide = w > lanes
+        width = both if wide else lanes
+        start, stretch, more = _ends(c, shift, bias, scales, scaling, j, w, width)
+        source, source_k = b.ctypes.data + j * b_col, b_k
         if scaling < PADDED and (w < width or b_col != size or scaling != NOT_SCALED):
-            _panel(c, panel, source, k, w, width, b_k, b_col, scales, scaling, scale, factor)
-            source, source_k = panel, width * size
-        to, valid = to_c + j * size, w - width + lanes
+            panel(c, copy, source, k, w, width, b_k, b_col, scales, scaling, scale, factor)
+            source, source_k = copy, width * size
+        to, valid = c.ctypes.data + j * size, w - width + lanes
         own, own_row = (gate.ctypes.data + j * size, gate.strides[0]) if gate.size and w == width else (0, 0)
-        if width == both:
-            _wide_tiles(
-                c,
-                to,
-                from_a,
-                source,
-                begin,
-                m,
-                k,
-                a_row,
-                a_k,
-                source_k,
-                c_row,
-                valid,
-                least,
-                own,
-                own_row,
-                stretch,
-                shift,
-            )
-        else:
-            _thin_tiles(
-                c,
-                to,
-                from_a,
-                source,
-                begin,
-                m,
-                k,
-                a_row,
-                a_k,
-                source_k,
-                c_row,
-                valid,
-                least,
-                own,
-                own_row,
-                stretch,
-                shift,
-            )
+        steps = (a_row, a_k, source_k, c_row, valid, least, own, own_row, stretch, more)
+        all_rows(wide, c, to, a.ctypes.data, source, start, m, k, *steps)
         if gate.size and w < width:
             _shut(c[:, j:], gate[:, j:])
     return room.size  # Numba frees an array after its last use, and addresses do not count
+
+
+@kernel
+def _begin(c: Any, shift: Any, scaling: Any) -> None:
+    """Set what panels need that are not whole: four vectors of two, for a bias, two factors, and zeros."""
+    lanes = VECTOR_BYTES // c.itemsize
+    both = 2 * lanes * c.itemsize
+    for i in range(2):
+        part_of_row(c, shift + 3 * both + i * VECTOR_BYTES, shift, 0)
+    if scaling == BY_COLUMN:
+        set_numbers(c, shift + both, 4 * lanes, 1)
+
+
+@kernel
+def _ends(c: Any, shift: Any, bias: Any, scales: Any, scaling: Any, j: Any, w: Any, width: Any) -> Any:
+    """Where sums of a panel start from, what multiplies them in the end, 0 for nothing, and what is added then."""
+    both = 2 * VECTOR_BYTES
+    scale, zeros = shift + both, shift + 3 * both
+    more = zeros
+    if bias.size and w == width:
+        more = bias.ctypes.data + j * c.itemsize
+    elif bias.size:
+        put_numbers(c, shift, bias, j, w)
+        more = shift
+    if scaling in (BY_COLUMN, STRETCHED):
+        put_numbers(c, scale, scales[0], j, w)
+    if scaling == BY_COLUMN:
+        put_numbers(c, scale + both, scales[1], j, w)
+    return (zeros, scale, more) if scaling == STRETCHED else (more, 0, more)
 
 
 @kernel
@@ -321,7 +102,8 @@ def _cut(c: Any, floor: Any, gate: Any) -> None:
     if floor > -math.inf:
         for i in range(c.shape[0]):
             for j in range(c.shape[1]):
-                c[i, j] = floor if c[i, j] < floor else c[i, j]  # NaN stays
+                if c[i, j] < floor:  # NaN stays
+                    c[i, j] = floor
     if gate.size:
         _shut(c, gate)
 
@@ -384,7 +166,7 @@ def _product_across(c: Any, a: Any, b: Any, bias: Any, scales: Any) -> Any:
     room = near(c) if count * size <= NEAR else np.empty(count, c.dtype)
     start = (room.ctypes.data + BORDER - 1) // BORDER * BORDER
     aside, panel = start + both * size, start + (n + 1) * both * size
-    _set(c, start, both, 0)
+    set_numbers(c, start, both, 0)
     from_b = b.ctypes.data
     (b_k, b_col), a_k = b.strides, a.strides[1]
     for i in range(0, m, both):
@@ -392,16 +174,10 @@ def _product_across(c: Any, a: Any, b: Any, bias: Any, scales: Any) -> Any:
         width = both if w > lanes else lanes
         source, source_k = a.ctypes.data + i * size, a_k
         if w < width:
-            _copied(c, panel, source, k, w, width, a_k, size, scales, np.int64(NOT_SCALED), start, start)
+            copied(c, panel, source, k, w, width, a_k, size, scales, np.int64(NOT_SCALED), start, start)
             source, source_k = panel, width * size
-        if width == both:
-            _wide_tiles(
-                c, aside, from_b, source, start, n, k, b_col, b_k, source_k, width * size, lanes, least, 0, 0, 0, 0
-            )
-        else:
-            _thin_tiles(
-                c, aside, from_b, source, start, n, k, b_col, b_k, source_k, width * size, lanes, least, 0, 0, 0, 0
-            )
+        steps = (b_col, b_k, source_k, width * size, lanes, least, 0, 0, 0, 0)
+        all_rows(width == both, c, aside, from_b, source, start, n, k, *steps)
         for q in range(w):
             for j in range(n):
                 x = number_at(c, aside + (j * width + q) * size)

@@ -1,8 +1,8 @@
 """Arrays over addresses, for emitted steps: shapes and steps are constants, so that nothing is unpacked at run time.
 
 `reads` and `writes` make arrays in any layout, as kernels take them; `reads_c` and `writes_c` make contiguous ones. An
-array object of the caller is looked at where it lies: `fits` compares it with a model, `numbers_of` gives the address of
-its numbers.
+array object of the caller is looked at where it lies: `fits` compares it with a model, `numbers_of` says where its
+numbers are.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """Norms and weight normalization, slice by slice, with sums in float64.
 
-A slice v is read as v̂ = v·scale, with a power of two for scale that brings its length near 1: that rounds nothing, and
-w does not change with the length of v. Raw squares of float32 never leave the range of float64, nor do those of most
-slices of float64, so the scale is found from their sum, in one pass; a slice near the ends of the range takes two.
+A slice v is measured at any scale (`measure.py`), and w does not change with the length of v.
 Slices are the rows of a matrix, or its columns; another layout is copied into one first, which pays while it is small.
 """
 
@@ -16,97 +14,17 @@ import numpy as np
 from ..domains import Array, Axis
 from ..errors import zero_norm
 from ..shapes import axes_of, other_axes
+from .columns import norm_columns, normalize_columns, pull_back_columns
 from .jit import kernel, parallel_kernel, prange
 from .layouts import AnyLayout
-from .matmul import turn
+from .measure import LARGE, MEDIUM, NEAR_ONE, ROWS, measure, measure_inverse, rows_at_once, split, within
 from .room import near
-from .rows import (
-    dots_of_rows,
-    row_across_split,
-    row_stretched,
-    row_stretched_near,
-    squares_of_lanes,
-    squares_of_rows,
-)
+from .rows import dots_of_rows, row_across_split, row_stretched, row_stretched_near
 from .threads import parts
-from .vector import VECTOR_BYTES, bits_of, float_of, row_across, row_dot, row_scaled, row_squares
-
-DIGITS, EXPONENTS, BIAS = 52, 0x7FF, 1023
-"""How float64 has its exponent in its bits."""
-
-SAFE = 2.0**900
-"""Sums of squares between 1/SAFE and SAFE have lost nothing, neither at the top nor at the bottom of the range."""
-
-LEAST, MOST = 2.0**-126, 2.0**126
-"""Powers of two between them are normal numbers of float32, and so are their inverses."""
-
-CLOSE, NEAR_ONE, MEDIUM, LARGE = 20, 30, 60, 126
-"""Exponents. What is multiplied by less than the first is about as far from the ends of the range as before; products of a few numbers up to the first are far from the ends of the range of float32; up to the second,
-a number and what it lost in rounding are in it; up to the third, powers of two are.
-"""
+from .vector import row_across, row_dot, row_scaled
 
 WORTH_THREADS = 1 << 18
 """Numbers from which a second thread pays: 1.8 times as fast at (1024, 1024)."""
-
-
-BLOCK = 1 << 15
-"""Numbers of v that are measured before they are used: few enough to be near still, and rows of one vector at least."""
-
-ROWS = 64
-"""Rows of a block at most."""
-
-
-@kernel
-def power_for(top: Any) -> Any:
-    """2⁻ᵉ with top·2⁻ᵉ in [½, 1), if that is a normal number; else the nearest one. For 0 and infinity it is any."""
-    exponent = bits_of(top) >> DIGITS & EXPONENTS
-    return float_of(2 * BIAS - 1 - min(exponent, 2 * BIAS - 2) << DIGITS)
-
-
-@kernel
-def _largest(v: Any, i: Any) -> Any:
-    top = 0.0
-    for j in range(v.shape[1]):
-        if not abs(v[i, j]) <= top:  # true for NaN as well
-            top = abs(v[i, j])
-            if math.isnan(top):
-                break
-    return top
-
-
-@kernel
-def _finish(scale: Any, length: Any, count: Any) -> Any:
-    """From sums of squares to lengths near 1, and what they were scaled by; whether one is 0."""
-    zeros = 0
-    for i in range(count):
-        root = math.sqrt(length[i])
-        power = power_for(root)
-        length[i], scale[i] = root * power, scale[i] * power
-        zeros |= root == 0.0
-    return zeros != 0
-
-
-@kernel
-def measure(scale: Any, length: Any, v: Any) -> Any:
-    """The scale of each row of v, and the length of the scaled row; whether there is a row of zeros."""
-    squares_of_rows(length, v)
-    for i in range(v.shape[0]):
-        scale[i] = 1.0
-    if v.itemsize == 8:
-        for i in range(v.shape[0]):
-            if not 1.0 / SAFE < length[i] < SAFE:
-                scale[i] = power_for(_largest(v, i))
-                length[i] = row_squares(v, v.ctypes.data + i * v.strides[0], v.shape[1], scale[i])
-    return _finish(scale, length, v.shape[0])
-
-
-@kernel
-def measure_inverse(scale: Any, inverse: Any, v: Any) -> Any:
-    """The scale of each row of v, and 1 over the length of the scaled row; whether there is a row of zeros."""
-    zeros = measure(scale, inverse, v)
-    for i in range(v.shape[0]):
-        inverse[i] = 1.0 / inverse[i]
-    return zeros
 
 
 @kernel
@@ -123,12 +41,6 @@ def _dots(along: Any, scale: Any, ct: Any, v: Any) -> None:
 
 
 @kernel
-def rows_at_once(v: Any) -> Any:
-    """How many rows make a block."""
-    return max(1, min(v.shape[0], ROWS, BLOCK // max(v.shape[1], 1)))
-
-
-@kernel
 def _norm_rows(n: Any, v: Any) -> Any:
     many = rows_at_once(v)
     room = near(np.float64)
@@ -141,24 +53,6 @@ def _norm_rows(n: Any, v: Any) -> Any:
 
 
 @kernel
-def _split(high: Any, low: Any, x: Any, count: Any) -> None:
-    """Numbers of float64 as sums of two of float32."""
-    for i in range(count):
-        high[i] = x[i]
-        low[i] = x[i] - high[i]
-
-
-@kernel
-def _within(x: Any, count: Any, low: Any, high: Any) -> Any:
-    """Whether the sizes of all numbers are between these powers of two."""
-    outside = 0
-    for i in range(count):
-        exponent = (bits_of(x[i]) >> DIGITS & EXPONENTS) - BIAS
-        outside |= (exponent - low) | (high - exponent)
-    return outside >= 0
-
-
-@kernel
 def _stretched(w: Any, scale: Any, length: Any, v: Any, g: Any) -> None:
     """Rows of w from those of v, no more than ROWS, and what was measured of them."""
     count, room, pair = v.shape[0], near(np.float64), near(v)
@@ -167,10 +61,10 @@ def _stretched(w: Any, scale: Any, length: Any, v: Any, g: Any) -> None:
     for i in range(count):
         factor[i] = g[i, 0] / length[i]
         both[i] = factor[i] * scale[i]
-    fits = v.itemsize == 4 and _within(factor, count, -NEAR_ONE, NEAR_ONE) and _within(scale, count, -LARGE, LARGE)
-    folds = fits and _within(both, count, -MEDIUM, MEDIUM)
+    fits = v.itemsize == 4 and within(factor, count, -NEAR_ONE, NEAR_ONE) and within(scale, count, -LARGE, LARGE)
+    folds = fits and within(both, count, -MEDIUM, MEDIUM)
     if fits:
-        _split(high, low, both if folds else factor, count)
+        split(high, low, both if folds else factor, count)
     for i in range(count):
         to, start = w.ctypes.data + i * w.strides[0], v.ctypes.data + i * v.strides[0]
         by = v.dtype.type(scale[i])
@@ -194,48 +88,6 @@ def normalize_rows(w: Any, kept: Any, v: Any, g: Any) -> Any:
 
 
 @kernel
-def measure_turned(columns: Any, kept: Any, factors: Any, v: Any, g: Any) -> Any:
-    """vᵀ, and in `kept` the scale and the inverse length of each row of v; 1 where one is zeros.
-
-    Row r of w is v[r]·factors[1, r]·factors[0, r]; the first, a power of two, is in the columns already. It is 1 unless
-    products with v might leave the range where those with w do not. Rows of `columns` have room to the end of a vector,
-    which is written too.
-    """
-    size, k, rows = v.itemsize, v.shape[1], v.shape[0]
-    lanes, room, row = VECTOR_BYTES // size, near(np.float64), columns.strides[0]
-    factor, both = room[:lanes], room[lanes : 2 * lanes]
-    for i in range(0, rows, lanes):
-        j = min(i + lanes, rows)
-        block, scale, inverse = columns[:, i:j], kept[0, i:j], kept[1, i:j]
-        turn(block, v[i:j])
-        if size == 4:
-            squares_of_lanes(v, both.ctypes.data, block.ctypes.data, row, k)
-            for r in range(j - i):
-                scale[r], inverse[r] = 1.0, both[r]
-            zeros = _finish(scale, inverse, j - i)
-            for r in range(j - i):
-                inverse[r] = 1.0 / inverse[r]
-        else:
-            zeros = measure_inverse(scale, inverse, v[i:j])
-        if zeros:
-            return 1
-        for r in range(j - i):
-            factor[r] = g[i + r, 0] * inverse[r]
-            both[r] = factor[r] * scale[r]
-        if _within(both, j - i, -CLOSE, CLOSE):
-            for r in range(j - i):
-                factors[0, i + r], factors[1, i + r], factors[2, i + r] = both[r], 1.0, 1.0
-            continue
-        for r in range(j - i):
-            power = min(max(scale[r], LEAST), MOST) if size == 4 else scale[r]
-            factors[0, i + r], factors[1, i + r], factors[2, i + r] = factor[r] * (scale[r] / power), power, 1.0
-        for q in range(k):
-            for r in range(j - i):
-                block[q, r] *= factors[1, i + r]
-    return 0
-
-
-@kernel
 def _normalize_rows(w: Any, v: Any, g: Any) -> Any:
     many = rows_at_once(v)
     kept = near(np.float64)[: 2 * many].reshape(2, many)
@@ -248,7 +100,7 @@ def _normalize_rows(w: Any, v: Any, g: Any) -> Any:
 
 @kernel
 def pull_back_rows(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> None:
-    """Rows of dv and dg by equation 3, dv may be ct; `kept` holds scales and inverse lengths of no more than ROWS rows."""
+    """Rows of dv and dg by equation 3, no more than ROWS; dv may be ct. `kept` holds scales and inverse lengths."""
     count, room, numbers = v.shape[0], near(np.float64), near(v)
     along, part, factor = room[:ROWS], room[ROWS : 2 * ROWS], room[2 * ROWS : 3 * ROWS]
     high, low = numbers[:ROWS], numbers[ROWS : 2 * ROWS]
@@ -258,9 +110,9 @@ def pull_back_rows(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> None
         along[i] *= inverse[i]
         part[i], factor[i] = along[i] * inverse[i] * scale[i], g[i, 0] * inverse[i] * scale[i]
         dg[i, 0] = along[i]
-    fits = v.itemsize == 4 and _within(part, count, -MEDIUM, MEDIUM) and _within(factor, count, -MEDIUM, MEDIUM)
+    fits = v.itemsize == 4 and within(part, count, -MEDIUM, MEDIUM) and within(factor, count, -MEDIUM, MEDIUM)
     if fits:
-        _split(high, low, part, count)
+        split(high, low, part, count)
     for i in range(count):
         to, from_ct = dv.ctypes.data + i * dv.strides[0], ct.ctypes.data + i * ct.strides[0]
         start = v.ctypes.data + i * v.strides[0]
@@ -310,78 +162,9 @@ def _pull_back_in_parts(count: Any, dv: Any, dg: Any, ct: Any, v: Any, g: Any) -
     return zeros.max()
 
 
-@kernel
-def _column_lengths(scale: Any, length: Any, v: Any) -> Any:
-    """The scale, and the length of the scaled column, for each column of v."""
-    length[:] = 0.0
-    for i in range(v.shape[0]):
-        for j in range(v.shape[1]):
-            x = np.float64(v[i, j])
-            length[j] += x * x
-    for j in range(v.shape[1]):
-        if v.itemsize == 4 or 1.0 / SAFE < length[j] < SAFE:
-            length[j] = math.sqrt(length[j])
-            scale[j] = power_for(length[j])
-            length[j] *= scale[j]
-            continue
-        top = 0.0
-        for i in range(v.shape[0]):
-            if not abs(v[i, j]) <= top:
-                top = abs(v[i, j])
-                if math.isnan(top):
-                    break
-        scale[j] = power_for(top)
-        squares = 0.0
-        for i in range(v.shape[0]):
-            squares += (v[i, j] * scale[j]) ** 2
-        length[j] = math.sqrt(squares)
-
-
-@kernel
-def _norm_columns(n: Any, v: Any) -> Any:
-    scale, length = np.empty(v.shape[1]), np.empty(v.shape[1])
-    _column_lengths(scale, length, v)
-    for j in range(v.shape[1]):
-        n[0, j] = length[j] / scale[j]
-
-
-@kernel
-def _normalize_columns(w: Any, v: Any, g: Any) -> Any:
-    scale, length = np.empty(v.shape[1]), np.empty(v.shape[1])
-    _column_lengths(scale, length, v)
-    for j in range(v.shape[1]):
-        if length[j] == 0.0:
-            return 1
-        length[j] = g[0, j] / length[j]
-    for i in range(v.shape[0]):
-        for j in range(v.shape[1]):
-            w[i, j] = length[j] * (v[i, j] * scale[j])
-    return 0
-
-
-@kernel
-def _pull_back_columns(dv: Any, dg: Any, ct: Any, v: Any, g: Any) -> Any:
-    scale, length, along = np.empty(v.shape[1]), np.empty(v.shape[1]), np.zeros(v.shape[1])
-    _column_lengths(scale, length, v)
-    for i in range(v.shape[0]):
-        for j in range(v.shape[1]):
-            along[j] += np.float64(ct[i, j]) * (v[i, j] * scale[j])
-    factor = np.empty(v.shape[1])
-    for j in range(v.shape[1]):
-        if length[j] == 0.0:
-            return 1
-        dg[0, j] = along[j] / length[j]
-        along[j] = along[j] / length[j] / length[j]
-        factor[j] = g[0, j] / length[j]
-    for i in range(v.shape[0]):
-        for j in range(v.shape[1]):
-            dv[i, j] = factor[j] * (ct[i, j] - along[j] * (v[i, j] * scale[j])) * scale[j]
-    return 0
-
-
-_NORM = [AnyLayout(k, "out 2, in 2") for k in (_norm_rows, _norm_columns)]
-_NORMALIZE = [AnyLayout(k, "out 2, in 2, in 2") for k in (_normalize_rows, _normalize_columns)]
-_PULL_BACK = [AnyLayout(k, "out 2, out 2, in 2, in 2, in 2") for k in (_pull_back_rows, _pull_back_columns)]
+_NORM = [AnyLayout(k, "out 2, in 2") for k in (_norm_rows, norm_columns)]
+_NORMALIZE = [AnyLayout(k, "out 2, in 2, in 2") for k in (_normalize_rows, normalize_columns)]
+_PULL_BACK = [AnyLayout(k, "out 2, out 2, in 2, in 2, in 2") for k in (_pull_back_rows, pull_back_columns)]
 
 _NORMALIZE_IN_PARTS = AnyLayout(_normalize_in_parts, "count, out 2, in 2, in 2")
 _PULL_BACK_IN_PARTS = AnyLayout(_pull_back_in_parts, "count, out 2, out 2, in 2, in 2, in 2")

@@ -1,8 +1,8 @@
 """Threads that run the parts of compiled steps: each waits for work in a loop, so that it begins within 100 ns.
 
-A parallel region of OpenMP takes 1.5 µs, a tenth of a step of a small network. Here a step is posted to each helper that
-waits; who does not take it in time is left out, and the step runs in fewer parts. A helper without work for about a
-millisecond goes to sleep, and one that sleeps is woken for later steps.
+A parallel region of OpenMP takes 1.5 µs to begin. Here a step is posted to each helper that waits; who does not take
+it in time is left out, and the step runs in fewer parts. A helper without work for about a millisecond goes to sleep,
+and one that sleeps is woken for later steps.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
@@ -93,9 +92,9 @@ def _taken(box: Any) -> Any:
 
 
 @kernel
-def _in_parts(function: Any, given: Any, results: Any, table: Any, boxes: Any, count: Any) -> Any:
-    """The status of a step that the caller runs together with the helpers that take it."""
-    sync, posted, parts = pointer_at(np.int64, table)[SYNC], 0, 1
+def _posted(function: Any, given: Any, results: Any, table: Any, boxes: Any, count: Any) -> Any:
+    """Post a step to all helpers that wait; a bit for each that takes it."""
+    posted, parts = 0, 1
     for i in range(count):
         box = boxes + i * BOX
         if swap_word(box + STATE, IDLE, CLAIMED):
@@ -106,25 +105,34 @@ def _in_parts(function: Any, given: Any, results: Any, table: Any, boxes: Any, c
             write_word(box + STATE, POSTED)
             posted |= 1 << i
     for i in range(count):
-        box = boxes + i * BOX
         if posted >> i & 1:
-            if _taken(box):
-                write_word(box + PART, parts)
+            if _taken(boxes + i * BOX):
+                write_word(boxes + i * BOX + PART, parts)
                 parts += 1
             else:
                 posted ^= 1 << i
-    prepare_meetings(sync)
     for i in range(count):
         if posted >> i & 1:
             write_word(boxes + i * BOX + PARTS, parts)
+    return posted
+
+
+@kernel
+def _in_parts(function: Any, given: Any, results: Any, table: Any, boxes: Any, count: Any) -> Any:
+    """The status of a step that the caller runs together with the helpers that take it."""
+    sync, parts = pointer_at(np.int64, table)[SYNC], 1
+    posted = _posted(function, given, results, table, boxes, count)
+    prepare_meetings(sync)
+    for i in range(count):
+        if posted >> i & 1:
+            parts += 1
             write_word(boxes + i * BOX + STATE, GO)
     status = _call_at(function, given, results, table, 0, parts)
     for i in range(count):
         if posted >> i & 1:
-            box = boxes + i * BOX
-            while read_word(box + STATE) != DONE:
+            while read_word(boxes + i * BOX + STATE) != DONE:
                 pause()
-            write_word(box + STATE, IDLE)
+            write_word(boxes + i * BOX + STATE, IDLE)
     found = read_word(sync + STATUS)
     return status if found == NO_STATUS else found
 
@@ -133,7 +141,7 @@ def _in_parts(function: Any, given: Any, results: Any, table: Any, boxes: Any, c
 def _run(function: Any, given: Any, results: Any, table: Any, wait: Any) -> Any:
     """The status of a step that runs in as many parts as there are helpers with time, and one.
 
-    `wait` is for how many turns of a loop to wait for helpers that sleep; 0: tell, and do nothing. Nothing is done, too,
+    `wait` is for how many turns of a loop to wait for helpers that sleep; 0: tell, and do nothing. Nor is anything done
     where the step is running already.
     """
     words = pointer_at(np.int64, table)

@@ -18,13 +18,110 @@ DOTS = (4, 5) if VECTOR_BYTES == 64 else (2, 5)
 """Rows and columns of the largest block of dot products that fits."""
 
 
+class Tile:
+    """Emits a tile of a product: `rows` rows of `columns` vectors, whose sums stay in registers while k runs."""
+
+    def __init__(self, at: Any, like: Any, rows: int, columns: int) -> None:
+        self.at, self.real, self.size, self.rows, self.columns = at, REAL[like.dtype], SIZE[like.dtype], rows, columns
+        self.vector = ir.VectorType(self.real, VECTOR_BYTES // self.size)
+
+    def place(self, base: Any, j: int, row: Any = None, i: int = 0) -> Any:
+        """Where vector j of a row begins, of the first one or of row i."""
+        base = base if row is None else self.at.add(base, self.at.mul(row, word(i)))
+        return self.at.add(base, word(j * VECTOR_BYTES))
+
+    def load(self, *place: Any) -> Any:
+        """The vector there."""
+        return load(self.at, self.place(*place), self.vector, self.size)
+
+    def sums(self, a: Any, b: Any, start: Any, k_end: Any, a_row: Any, a_k: Any, b_k: Any) -> list[list[Any]]:
+        """start + a·b. a is read number by number through any steps, b in whole vectors."""
+        at, vector = self.at, self.vector
+        first = [self.load(start, j) for j in range(self.columns)]
+        before, turn, after = at.block, at.append_basic_block("turn"), at.append_basic_block("after")
+        at.cbranch(at.icmp_signed(">", k_end, word(0)), turn, after)
+        at.position_at_end(turn)
+        k, a_now, b_now = (at.phi(WORD) for _ in range(3))
+        held = [[at.phi(vector) for _ in range(self.columns)] for _ in range(self.rows)]
+        loaded = [self.load(b_now, j) for j in range(self.columns)]
+        sums: list[list[Any]] = []
+        for i, row in enumerate(held):
+            every = splat(at, load(at, at.add(a_now, at.mul(a_row, word(i))), self.real, self.size), vector)
+            sums.append(
+                [at.fadd(at.fmul(every, x, flags=FUSED), t, flags=FUSED) for x, t in zip(loaded, row, strict=True)]
+            )
+        following = at.add(k, word(1))
+        turns = ((k, word(0), following), (a_now, a, at.add(a_now, a_k)), (b_now, b, at.add(b_now, b_k)))
+        for phi, begin, later in turns:
+            phi.add_incoming(begin, before)
+            phi.add_incoming(later, turn)
+        at.cbranch(at.icmp_signed("<", following, k_end), turn, after)
+        at.position_at_end(after)
+        totals: list[list[Any]] = [[at.phi(vector) for _ in range(self.columns)] for _ in range(self.rows)]
+        for i, j in np.ndindex(self.rows, self.columns):
+            for phi in (held[i][j], totals[i][j]):
+                phi.add_incoming(first[j], before)
+                phi.add_incoming(sums[i][j], turn)
+        return totals
+
+    def stretched(self, totals: list[list[Any]], stretch: Any, shift: Any) -> list[list[Any]]:
+        """Columns times the numbers at `stretch` plus those at `shift`, unless `stretch` is 0."""
+        at = self.at
+        bare, longer, done = at.block, at.append_basic_block("longer"), at.append_basic_block("done")
+        at.cbranch(at.icmp_signed("!=", stretch, word(0)), longer, done)
+        at.position_at_end(longer)
+        pairs = [(self.load(stretch, j), self.load(shift, j)) for j in range(self.columns)]
+        new = [
+            [at.fadd(at.fmul(x, by, flags=FUSED), more, flags=FUSED) for x, (by, more) in zip(row, pairs, strict=True)]
+            for row in totals
+        ]
+        at.branch(done)
+        at.position_at_end(done)
+        found: list[list[Any]] = [[at.phi(self.vector) for _ in row] for row in totals]
+        for i, j in np.ndindex(self.rows, self.columns):
+            found[i][j].add_incoming(totals[i][j], bare)
+            found[i][j].add_incoming(new[i][j], longer)
+        return found
+
+    def floored(self, totals: list[list[Any]], floor: Any) -> list[list[Any]]:
+        """Numbers below `floor` become `floor`; NaN stays."""
+        least = splat(self.at, floor, self.vector)
+        below = self.at.fcmp_ordered
+        return [[self.at.select(below("<", x, least), least, x) for x in row] for row in totals]
+
+    def put(self, totals: list[list[Any]], c: Any, c_row: Any, valid: Any, gate: Any, gate_row: Any) -> None:
+        """Write the tile: `valid` numbers of the last vector of a row, or all, as far as the gate is open."""
+        at, end = self.at, self.at.append_basic_block("end")
+        gated, plain = at.append_basic_block("gated"), at.append_basic_block("plain")
+        at.cbranch(at.icmp_signed("!=", gate, word(0)), gated, plain)
+        at.position_at_end(gated)
+        zero = ir.Constant(self.vector, [ir.Constant(self.real, 0.0)] * self.vector.count)
+        for i, j in np.ndindex(self.rows, self.columns):
+            there = at.fcmp_ordered(">", self.load(gate, j, gate_row, i), zero)
+            store(at, at.select(there, totals[i][j], zero), self.place(c, j, c_row, i), self.size)
+        at.branch(end)
+        at.position_at_end(plain)
+        for i, j in np.ndindex(self.rows, self.columns - 1):
+            store(at, totals[i][j], self.place(c, j, c_row, i), self.size)
+        last = [(row[-1], self.place(c, self.columns - 1, c_row, i)) for i, row in enumerate(totals)]
+        with at.if_else(at.icmp_signed("==", valid, word(self.vector.count))) as (whole, part):
+            with whole:
+                for x, to in last:
+                    store(at, x, to, self.size)
+            with part:
+                lanes = first_lanes(at, valid, self.vector.count)
+                for x, to in last:
+                    store_some(at, x, to, lanes, self.size)
+        at.branch(end)
+        at.position_at_end(end)
+
+
 def tile(rows: int, columns: int) -> Any:
     """Make the piece that computes `rows` by `columns` vectors of c = start + a·b, and cuts them.
 
-    The sums stay in registers while k runs. a is read number by number through any steps, b in whole vectors; of the
-    last vector of each row of c, `valid` numbers are written. Numbers below `floor` become `floor`. Where the address
-    `gate` is not 0, numbers become 0 whose place there, in rows `gate_row` apart, holds no number above 0. Before all that,
-    where the address `stretch` is not 0, columns of c are multiplied by the numbers there, and those at `shift` are added.
+    Of the last vector of each row of c, `valid` numbers are written. Where the address `stretch` is not 0, columns of c
+    are multiplied by the numbers there, and those at `shift` are added. Numbers below `floor` become `floor`. Where the
+    address `gate` is not 0, numbers become 0 whose place there, in rows `gate_row` apart, holds no number above 0.
     """
 
     def emit(
@@ -46,87 +143,11 @@ def tile(rows: int, columns: int) -> Any:
         stretch: Any,
         shift: Any,
     ) -> Any:
-        real, size = REAL[like.dtype], SIZE[like.dtype]
-        vector = ir.VectorType(real, VECTOR_BYTES // size)
-
         def build(context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
-            _, c, a, b, start, k_end, a_row, a_k, b_k, c_row, valid, floor, gate, gate_row, stretch, shift = arguments
-
-            def lane(base: Any, j: int) -> Any:
-                return at.add(base, word(j * VECTOR_BYTES))
-
-            def place(base: Any, row: Any, i: int, j: int) -> Any:
-                return lane(at.add(base, at.mul(row, word(i))), j)
-
-            first = [load(at, lane(start, j), vector, size) for j in range(columns)]
-            before, turn, after = at.block, at.append_basic_block("turn"), at.append_basic_block("after")
-            at.cbranch(at.icmp_signed(">", k_end, word(0)), turn, after)
-            at.position_at_end(turn)
-            k, a_now, b_now = (at.phi(WORD) for _ in range(3))
-            held = [[at.phi(vector) for _ in range(columns)] for _ in range(rows)]
-            loaded = [load(at, lane(b_now, j), vector, size) for j in range(columns)]
-            sums: list[list[Any]] = []
-            for i in range(rows):
-                every = splat(at, load(at, at.add(a_now, at.mul(a_row, word(i))), real, size), vector)
-                sums.append(
-                    [at.fadd(at.fmul(every, loaded[j], flags=FUSED), held[i][j], flags=FUSED) for j in range(columns)]
-                )
-            following = at.add(k, word(1))
-            for phi, begin, later in (
-                (k, word(0), following),
-                (a_now, a, at.add(a_now, a_k)),
-                (b_now, b, at.add(b_now, b_k)),
-            ):
-                phi.add_incoming(begin, before)
-                phi.add_incoming(later, turn)
-            at.cbranch(at.icmp_signed("<", following, k_end), turn, after)
-            at.position_at_end(after)
-            totals: list[list[Any]] = [[at.phi(vector) for _ in range(columns)] for _ in range(rows)]
-            for i, j in np.ndindex(rows, columns):
-                for phi in (held[i][j], totals[i][j]):
-                    phi.add_incoming(first[j], before)
-                    phi.add_incoming(sums[i][j], turn)
-            bare, longer, done = at.block, at.append_basic_block("longer"), at.append_basic_block("done")
-            at.cbranch(at.icmp_signed("!=", stretch, word(0)), longer, done)
-            at.position_at_end(longer)
-            by, more = ([load(at, lane(x, j), vector, size) for j in range(columns)] for x in (stretch, shift))
-            stretched = [
-                [at.fadd(at.fmul(x, by[j], flags=FUSED), more[j], flags=FUSED) for j, x in enumerate(row)]
-                for row in totals
-            ]
-            at.branch(done)
-            at.position_at_end(done)
-            cut: list[list[Any]] = []
-            for i in range(rows):
-                final = [at.phi(vector) for _ in range(columns)]
-                for j, phi in enumerate(final):
-                    phi.add_incoming(totals[i][j], bare)
-                    phi.add_incoming(stretched[i][j], longer)
-                cut.append(final)
-            least = splat(at, floor, vector)
-            cut = [[at.select(at.fcmp_ordered("<", x, least), least, x) for x in row] for row in cut]
-            gated, plain, end = (at.append_basic_block(name) for name in ("gated", "plain", "end"))
-            at.cbranch(at.icmp_signed("!=", gate, word(0)), gated, plain)
-            at.position_at_end(gated)
-            zero = ir.Constant(vector, [ir.Constant(real, 0.0)] * vector.count)
-            for i, j in np.ndindex(rows, columns):
-                there = at.fcmp_ordered(">", load(at, place(gate, gate_row, i, j), vector, size), zero)
-                store(at, at.select(there, cut[i][j], zero), place(c, c_row, i, j), size)
-            at.branch(end)
-            at.position_at_end(plain)
-            for i, j in np.ndindex(rows, columns - 1):
-                store(at, cut[i][j], place(c, c_row, i, j), size)
-            last = [(cut[i][-1], place(c, c_row, i, columns - 1)) for i in range(rows)]
-            with at.if_else(at.icmp_signed("==", valid, word(vector.count))) as (whole, part):
-                with whole:
-                    for x, to in last:
-                        store(at, x, to, size)
-                with part:
-                    lanes = first_lanes(at, valid, vector.count)
-                    for x, to in last:
-                        store_some(at, x, to, lanes, size)
-            at.branch(end)
-            at.position_at_end(end)
+            _, c, a, b, start, k, a_row, a_k, b_k, c_row, valid, floor, gate, gate_row, stretch, shift = arguments
+            one = Tile(at, like, rows, columns)
+            totals = one.stretched(one.sums(a, b, start, k, a_row, a_k, b_k), stretch, shift)
+            one.put(one.floored(totals, floor), c, c_row, valid, gate, gate_row)
             return context.get_dummy_value()
 
         return types.void(like, *[types.int64] * 10, like.dtype, *[types.int64] * 4), build

@@ -1,0 +1,80 @@
+"""Norms and weight normalization of the columns of a matrix, with sums in float64."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .jit import kernel
+from .measure import SAFE, power_for
+
+
+@kernel
+def _column_lengths(scale: Any, length: Any, v: Any) -> Any:
+    """The scale, and the length of the scaled column, for each column of v."""
+    length[:] = 0.0
+    for i in range(v.shape[0]):
+        for j in range(v.shape[1]):
+            x = np.float64(v[i, j])
+            length[j] += x * x
+    for j in range(v.shape[1]):
+        if v.itemsize == 4 or 1.0 / SAFE < length[j] < SAFE:
+            length[j] = math.sqrt(length[j])
+            scale[j] = power_for(length[j])
+            length[j] *= scale[j]
+            continue
+        top = 0.0
+        for i in range(v.shape[0]):
+            if not abs(v[i, j]) <= top:
+                top = abs(v[i, j])
+                if math.isnan(top):
+                    break
+        scale[j] = power_for(top)
+        squares = 0.0
+        for i in range(v.shape[0]):
+            squares += (v[i, j] * scale[j]) ** 2
+        length[j] = math.sqrt(squares)
+
+
+@kernel
+def norm_columns(n: Any, v: Any) -> Any:
+    scale, length = np.empty(v.shape[1]), np.empty(v.shape[1])
+    _column_lengths(scale, length, v)
+    for j in range(v.shape[1]):
+        n[0, j] = length[j] / scale[j]
+
+
+@kernel
+def normalize_columns(w: Any, v: Any, g: Any) -> Any:
+    scale, length = np.empty(v.shape[1]), np.empty(v.shape[1])
+    _column_lengths(scale, length, v)
+    for j in range(v.shape[1]):
+        if length[j] == 0.0:
+            return 1
+        length[j] = g[0, j] / length[j]
+    for i in range(v.shape[0]):
+        for j in range(v.shape[1]):
+            w[i, j] = length[j] * (v[i, j] * scale[j])
+    return 0
+
+
+@kernel
+def pull_back_columns(dv: Any, dg: Any, ct: Any, v: Any, g: Any) -> Any:
+    scale, length, along = np.empty(v.shape[1]), np.empty(v.shape[1]), np.zeros(v.shape[1])
+    _column_lengths(scale, length, v)
+    for i in range(v.shape[0]):
+        for j in range(v.shape[1]):
+            along[j] += np.float64(ct[i, j]) * (v[i, j] * scale[j])
+    factor = np.empty(v.shape[1])
+    for j in range(v.shape[1]):
+        if length[j] == 0.0:
+            return 1
+        dg[0, j] = along[j] / length[j]
+        along[j] = along[j] / length[j] / length[j]
+        factor[j] = g[0, j] / length[j]
+    for i in range(v.shape[0]):
+        for j in range(v.shape[1]):
+            dv[i, j] = factor[j] * (ct[i, j] - along[j] * (v[i, j] * scale[j])) * scale[j]
+    return 0
