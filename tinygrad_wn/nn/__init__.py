@@ -2,6 +2,7 @@
 
 from ..ops.loss import cross_entropy, mse
 from . import init
+from .data_init import data_init
 from .layers import GELU, Dropout, LeakyReLU, Linear, ReLU, Sequential, Sigmoid, Tanh
 from .module import Module
 from .weight_norm import WeightNorm, effective, fold_weight_norm, weight_norm
@@ -18,6 +19,7 @@ __all__ = [
     "Tanh",
     "WeightNorm",
     "cross_entropy",
+    "data_init",
     "effective",
     "fold_weight_norm",
     "init",
