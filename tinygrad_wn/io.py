@@ -18,7 +18,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import DTypeError, StateError, TinygradWNError
-from .nn import GELU, Dropout, LeakyReLU, Linear, Module, ReLU, Sequential, Sigmoid, Tanh, WeightNorm
+from .nn import (
+    GELU,
+    BatchNorm1d,
+    Dropout,
+    LeakyReLU,
+    Linear,
+    MeanOnlyBatchNorm1d,
+    Module,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    Tanh,
+    WeightNorm,
+)
 from .ops.norm import g_shape
 from .tensor import Tensor
 
@@ -26,7 +39,8 @@ if TYPE_CHECKING:
     from .domains import Array
 
 FORMAT, VERSION = "tinygrad_wn", 1
-LAYERS: dict[str, type[Module]] = {k.__name__: k for k in (Linear, ReLU, LeakyReLU, Tanh, Sigmoid, GELU, Dropout)}
+KINDS = (Linear, ReLU, LeakyReLU, Tanh, Sigmoid, GELU, Dropout, BatchNorm1d, MeanOnlyBatchNorm1d)
+LAYERS: dict[str, type[Module]] = {kind.__name__: kind for kind in KINDS}
 
 
 def save(
@@ -55,11 +69,12 @@ def save(
     if isinstance(obj, Module):
         state = obj.state_dict()
         header |= {"model": _describe(obj, []), "training": obj.training}
-        header["frozen"] = sorted(state.keys() - dict(obj.named_parameters()).keys())
         try:
-            _build(header["model"], []).load_state_dict(state)
+            again = _build(header["model"], [])
+            again.load_state_dict(state)
         except TinygradWNError as error:
             raise _not_ours("save: layers share a tensor, or were changed by hand", {"reason": error}) from None
+        header["frozen"] = sorted(dict(again.named_parameters()).keys() - dict(obj.named_parameters()).keys())
     else:
         state = _checked(obj)
     try:

@@ -2,6 +2,7 @@
 
 from ..ops.loss import cross_entropy, mse
 from . import init
+from .batch_norm import BatchNorm1d, MeanOnlyBatchNorm1d
 from .data_init import data_init
 from .layers import GELU, Dropout, LeakyReLU, Linear, ReLU, Sequential, Sigmoid, Tanh
 from .module import Module
@@ -9,9 +10,11 @@ from .weight_norm import WeightNorm, effective, fold_weight_norm, weight_norm
 
 __all__ = [
     "GELU",
+    "BatchNorm1d",
     "Dropout",
     "LeakyReLU",
     "Linear",
+    "MeanOnlyBatchNorm1d",
     "Module",
     "ReLU",
     "Sequential",

@@ -40,6 +40,9 @@ class Module:
     training = True
     """Whether layers that act on training data alone, such as Dropout, are active; set by `train` and `eval`."""
 
+    has_weights = True
+    """Whether `nn.weight_norm` may put a WeightNorm in the place of a tensor of the module."""
+
     def forward(self, *_args: Any, **_kwargs: Any) -> Any:
         """Compute the result; to be defined by each module, and called by calling the module."""
         what = f"{type(self).__name__} has no forward"

@@ -30,6 +30,8 @@ class WeightNorm(Module):
     Tensor([[6., 8.]])
     """
 
+    has_weights = False
+
     def __init__(self, v: Any, g: Any, axis: Axis = 0) -> None:
         self.v, self.g = (x if isinstance(x, Tensor) else tensor(x, requires_grad=True) for x in (v, g))
         norm.weight_norm.result_shape([self.v.shape, self.g.shape], {"axis": axis})
@@ -87,7 +89,7 @@ def weight_norm(module: M, name: str = "weight", axis: Axis = 0) -> M:
         where = f"nn.weight_norm: {name!r} of layer {path!r}"
         if isinstance(found, WeightNorm):
             raise StateError(f"{where} is weight-normalized already", hint="nn.fold_weight_norm(module) takes it away")
-        if isinstance(found, Tensor) and not isinstance(layer, WeightNorm):
+        if isinstance(found, Tensor) and layer.has_weights:
             made[id(found)] = made.get(id(found)) or _split(found, axis, where)
             places.append((layer, made[id(found)]))
     if not places:
