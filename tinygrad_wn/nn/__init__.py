@@ -5,6 +5,7 @@ from . import init
 from .batch_norm import BatchNorm1d, MeanOnlyBatchNorm1d
 from .data_init import data_init
 from .layers import GELU, Dropout, LeakyReLU, Linear, ReLU, Sequential, Sigmoid, Tanh
+from .lengths import parameter_groups, retract, squared_norm
 from .module import Module
 from .weight_norm import WeightNorm, effective, fold_weight_norm, weight_norm
 
@@ -27,5 +28,8 @@ __all__ = [
     "fold_weight_norm",
     "init",
     "mse",
+    "parameter_groups",
+    "retract",
+    "squared_norm",
     "weight_norm",
 ]
