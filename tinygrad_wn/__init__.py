@@ -1,6 +1,6 @@
 """tinygrad_wn: a small reverse-mode autodiff framework to learn, verify and use weight normalization on a CPU."""
 
-from . import data, engine as engine, linalg, nn, optim
+from . import data, engine as engine, interop, linalg, nn, optim
 from .compiled import jit, scan
 from .creation import arange, full, generator, ones, randn, seed, zeros
 from .functions import concat, gelu, leaky_relu, stack, take, weight_norm
@@ -115,6 +115,7 @@ __all__ = [
     "greater_equal",
     "hessian",
     "hvp",
+    "interop",
     "isfinite",
     "jacobian",
     "jit",

@@ -101,11 +101,12 @@ def weight_norm(module: M, name: str = "weight", axis: Axis = 0) -> M:
     return module
 
 
-def fold_weight_norm(module: M) -> M:
+def fold_weight_norm(module: M, name: str | None = None) -> M:
     """Put the weight that it gives in the place of every WeightNorm below `module`: the way back from `weight_norm`.
 
-    The weights are new parameters. Returns `module`. Raises, before anything is changed: StateError where there is no
-    WeightNorm, ZeroNormError where a slice of v has become zero.
+    `name` folds the parameters of that name alone, such as "weight". The weights are new parameters, equal to
+    `tg.weight_norm(v, g)` bit for bit. Returns `module`. Raises, before anything is changed: StateError where there is
+    no WeightNorm, or none of that name, ZeroNormError where a slice of v has become zero.
 
     >>> layer = tg.nn.Linear(1, 1)
     >>> tg.nn.fold_weight_norm(tg.nn.weight_norm(layer))
@@ -113,17 +114,24 @@ def fold_weight_norm(module: M) -> M:
     """
     _check_module("fold_weight_norm", module)
     made: dict[int, Tensor] = {}
-    places = []
+    places, known = [], set()
     for path, layer in module.named_modules():
-        for name, found in vars(layer).items():
+        for own, found in vars(layer).items():
             if isinstance(found, WeightNorm):
+                known.add(own)
+            if isinstance(found, WeightNorm) and name in (None, own):
                 if id(found) not in made:
-                    made[id(found)] = _joined(found, f"nn.fold_weight_norm: {name!r} of layer {path!r}")
-                places.append((layer, name, made[id(found)]))
+                    made[id(found)] = _joined(found, f"nn.fold_weight_norm: {own!r} of layer {path!r}")
+                places.append((layer, own, made[id(found)]))
     if not places:
+        if known:
+            facts = {"weight-normalized": ", ".join(sorted(known))}
+            raise StateError(
+                f"nn.fold_weight_norm: no layer has a WeightNorm {name!r}", facts, hint="name one of these"
+            )
         raise StateError("nn.fold_weight_norm: no layer is weight-normalized", hint="leave this call out")
-    for layer, name, weight in places:
-        setattr(layer, name, weight)
+    for layer, own, weight in places:
+        setattr(layer, own, weight)
     return module
 
 
