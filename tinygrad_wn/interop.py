@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from .domains import Array
 
+__all__ = ["load_pytorch_state", "load_safetensors", "pytorch_state", "save_safetensors"]
+
 SPELLINGS = ("parametrizations", "weight_g", "folded")
 NEW = re.compile(r"(?:(.*)\.)?parametrizations\.([^.]+)\.original([01])")
 OLD = re.compile(r"(.+)_([gv])")
