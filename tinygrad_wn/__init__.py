@@ -3,6 +3,7 @@
 from . import data, engine as engine, interop, linalg, nn, optim
 from .compiled import jit, scan
 from .creation import arange, full, generator, ones, randn, seed, zeros
+from .dynamics import NormRecorder
 from .functions import concat, gelu, leaky_relu, stack, take, weight_norm
 from .graph import graph
 from .io import load, load_metadata, save
@@ -78,6 +79,7 @@ from .walk import no_grad
 __version__ = "0.1.0"
 
 __all__ = [
+    "NormRecorder",
     "Tensor",
     "abs",
     "add",
