@@ -217,6 +217,7 @@ def started(x: Any, weights: list[Any], bug: str) -> list[Any]:
         length = np.linalg.norm(v, axis=1)
         seen = h @ (v if bug == "raw kernel" else v / length[:, None]).T
         judged = np.maximum(seen, 0) if bug == "after the activation" else seen
+        assume(np.all(judged.std(axis=0) > 0))  # a bug may see a unit that is off for every row
         g, b = 1 / judged.std(axis=0), -judged.mean(axis=0) / judged.std(axis=0)
         if bug == "bias without σ":
             b = -judged.mean(axis=0)

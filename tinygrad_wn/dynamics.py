@@ -23,7 +23,7 @@ from .nn import Module, WeightNorm
 from .op import slot
 from .ops.arithmetic import where
 from .ops.comparison import equal
-from .ops.elementwise import sqrt, square
+from .ops.elementwise import exp, sqrt, square
 from .ops.norm import vector_norm
 from .ops.reductions import sum as total
 from .ops.structural import astype, stop_gradient
@@ -76,7 +76,7 @@ class NormRecorder:
             raise StateError("NormRecorder: no layer is weight-normalized", hint="nn.weight_norm(model), first")
         self.optimizer, self.every, self.steps = optimizer, int(every), 0
         self._found: list[tuple[int, list[float], Array]] = []
-        self._now = [one.detach() for part in self.parts.values() for one in (part.v, part.g)]
+        self._now = [one.detach() for part in self.parts.values() for one in (part.v, part.scale)]
         self._before = [tensor(one) for one in self._now]
         groups = () if optimizer is None else optimizer.param_groups
         self._groups = [
@@ -103,7 +103,7 @@ class NormRecorder:
         longest = max(map(len, self.parts))
         columns: list[Any] = [("step", np.int64), ("layer", f"U{max(longest, 1)}"), ("unit", np.int64)]
         columns += [(name, np.float64) for name in FIELDS]
-        sizes = [part.g.size for part in self.parts.values()]
+        sizes = [part.scale.size for part in self.parts.values()]
         found = np.empty((len(self._found), sum(sizes)), columns)
         found["layer"] = np.repeat(list(self.parts), sizes)
         found["unit"] = np.concatenate([np.arange(n) for n in sizes])
@@ -139,7 +139,7 @@ class NormRecorder:
         table = self.table()
         means: dict[str, tuple[Array, Array]] = {}
         for name, part in self.parts.items():
-            rows = table[table["layer"] == name].reshape(-1, part.g.size)
+            rows = table[table["layer"] == name].reshape(-1, part.scale.size)
             means[name] = rows["step"][:, 0], np.stack([rows[field].mean(axis=1) for field in FIELDS])
         return plots.norms(means, title)
 
@@ -155,7 +155,8 @@ class NormRecorder:
             turn = move / where(equal(moved, 0), 1.0, moved)
             cosine = total(turn * (before / norm), axis=rest, keepdims=True)
             predicted = norm * sqrt(1 + square(moved / norm))
-            fields = (norm, astype(g, dtype="float64"), cosine, predicted, actual)
+            length = astype(g, dtype="float64")
+            fields = (norm, exp(length) if part.log_scale else length, cosine, predicted, actual)
             found.append(stack([one.reshape(-1) for one in fields]))
         rows = concat(found, axis=1)
         self._remember()

@@ -54,14 +54,14 @@ def pytorch_state(model: Module, spelling: str = "parametrizations") -> dict[str
     found: dict[str, Array] = {}
     for name, array in model.state_dict().items():
         path, _, part = name.rpartition(".")
-        if path not in weights or part not in "vg":
+        if path not in weights:
             found[name] = array
         elif spelling == "folded":
             if part == "v":
                 found[path] = weights[path]().numpy().copy()
         else:
-            new = _spelled(path, part, spelling)
-            found[new] = _without_axes(path, weights[path], array) if part == "g" else array
+            new = _spelled(path, "v" if part == "v" else "g", spelling)
+            found[new] = array if part == "v" else _without_axes(path, weights[path])
     return found
 
 
@@ -87,11 +87,18 @@ def load_pytorch_state(model: Module, state: Mapping[str, Any]) -> None:
             given[path] = _split(path, w, given[path], problems)
         parts = given.pop(path, {})
         for part in ("v", "g"):
-            name, like = f"{path}.{part}", own[f"{path}.{part}"]
+            name = f"{path}.{'s' if part == 'g' and w.log_scale else part}"
+            like = own[name]
             array = parts.get(part)
             if array is not None and part == "g" and array.ndim == 0:
                 array = array.reshape((1,) * w.v.ndim)
-            _fit(name, _spelled(path, part, "parametrizations"), like, array, problems, new)
+            shown = _spelled(path, part, "parametrizations")
+            _fit(name, shown, like, array, problems, new)
+            if name.endswith(".s") and array is not None:
+                if np.all(array > 0):
+                    new[name] = np.log(array)
+                else:
+                    problems[repr(shown)] = "g must be above 0: the model keeps its logarithm"
     for name, like in own.items():
         if name.rpartition(".")[0] not in weights:
             array = given.pop(name, None)
@@ -176,8 +183,9 @@ def _spelled(path: str, part: str, spelling: str) -> str:
     return f"{layer}{'.' if layer else ''}parametrizations.{parameter}.original{'gv'.index(part)}"
 
 
-def _without_axes(path: str, w: WeightNorm, g: Array) -> Array:
+def _without_axes(path: str, w: WeightNorm) -> Array:
     """g as PyTorch has it: a number where it is one for the whole of v."""
+    g = w.g.numpy().copy()
     kept = w.v.ndim - len(other_axes(w.axis, w.v.ndim))
     if kept > 1:
         facts = {"layer": path, "axis": w.axis}

@@ -146,7 +146,8 @@ def _describe(module: Module, seen: list[Module]) -> dict[str, Any]:
         made["layers"] = [_describe(layer, seen) for layer in module]
     elif type(module) is LAYERS.get(kind):
         made["options"] = module.options()
-        made["weight_norm"] = {name: x.axis for name, x in vars(module).items() if isinstance(x, WeightNorm)}
+        normalized = {name: x for name, x in vars(module).items() if isinstance(x, WeightNorm)}
+        made["weight_norm"] = {name: x.options() if x.log_scale else x.axis for name, x in normalized.items()}
     else:
         raise _not_ours(f"save: {kind} is not a layer of tinygrad_wn.nn", {})
     seen.append(module)
@@ -164,9 +165,11 @@ def _build(description: dict[str, Any], made: list[Module]) -> Module:
         kind = LAYERS[description["layer"]]
         # a seed of its own, so that loading draws nothing from the package's generator
         module = kind(**description["options"], **({"rng": 0} if kind is Linear else {}))
-        for name, axis in description["weight_norm"].items():
-            kept, v = tuple(axis) if isinstance(axis, list) else axis, getattr(module, name)
-            setattr(module, name, WeightNorm(v, np.ones(g_shape(v.shape, kept), v.dtype), kept))
+        for name, form in description["weight_norm"].items():
+            options = form if isinstance(form, dict) else {"axis": form}
+            axis, v = options["axis"], getattr(module, name)
+            options["axis"] = kept = tuple(axis) if isinstance(axis, list) else axis
+            setattr(module, name, WeightNorm(v, np.ones(g_shape(v.shape, kept), v.dtype), **options))
     made.append(module)
     return module
 

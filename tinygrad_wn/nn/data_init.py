@@ -125,7 +125,7 @@ def _starting(
         if std is not None:
             v.data = random.normal(0, std, v.shape)
         if isinstance(weight, WeightNorm):
-            weight.g.data = np.ones(weight.g.shape)
+            weight.stretch(np.ones(weight.scale.shape))
         if bias is not None:
             bias.data = np.zeros(bias.shape)
         t = _units(where, forward(*args, **kwargs), v)
@@ -137,7 +137,7 @@ def _starting(
             raise ValueRangeError(f"{where}: 1/σ is not finite in {v.dtype}", {"smallest σ": spread.min()})
         column = scale.reshape(-1, *[1] * (v.ndim - 1))
         if isinstance(weight, WeightNorm):
-            weight.g.data = column
+            weight.stretch(column)
         else:
             v.data = v.numpy() * column
         if bias is not None:

@@ -34,7 +34,8 @@ def parameter_groups(
 
     `weight_decay` is that of the weight that the layers compute with: w has length |g| whatever v is, so decay of w,
     coupled or decoupled, is decay of g alone, and v has none. An option that is given for a group wins. Groups without
-    parameters are left out. Raises StateError where no layer is weight-normalized; DTypeError for what is not a module.
+    parameters are left out. Raises StateError where no layer is weight-normalized; ValueRangeError for decay where
+    s = log g is the parameter; DTypeError for what is not a module.
 
     >>> net = tg.nn.weight_norm(tg.nn.Sequential(tg.nn.Linear(3, 2), tg.nn.Tanh(), tg.nn.Linear(2, 1)))
     >>> groups = tg.nn.parameter_groups(net, 1e-4, v={"lr": 0.1}, g={"lr": 0.01})
@@ -43,7 +44,12 @@ def parameter_groups(
     [(2, 0.1, 0.0), (2, 0.01, 0.0001), (2, 0.05, 0.0)]
     """
     weights = _weights("parameter_groups", model)
-    directions, lengths = ({id(one) for one in them} for them in zip(*((w.v, w.g) for w in weights), strict=True))
+    directions, lengths = ({id(one) for one in them} for them in zip(*((w.v, w.scale) for w in weights), strict=True))
+    if weight_decay and any(w.log_scale for w in weights):
+        hint = "add λ/2 · nn.squared_norm(model) to the loss: decay of s would draw g to 1, not to 0"
+        raise ValueRangeError(
+            "nn.parameter_groups: decay of w is no decay of s", {"weight_decay": weight_decay}, hint=hint
+        )
     parameters = model.parameters()
     groups = [
         {"params": [p for p in parameters if id(p) in directions], "weight_decay": 0.0, **(v or {})},
@@ -71,7 +77,7 @@ def retract(model: Module, length: float = 1.0) -> None:
         raise ValueRangeError("nn.retract: length must be above 0 and finite", {"given": repr(length)})
     with no_grad():
         new = [
-            (w.v, weight_norm(w.v, np.full(w.g.shape, length, w.v.dtype), axis=w.axis))
+            (w.v, weight_norm(w.v, np.full(w.scale.shape, length, w.v.dtype), axis=w.axis))
             for w in _weights("retract", model)
         ]
     for v, values in new:
