@@ -283,6 +283,45 @@ def test_folding_without_a_weight_norm_is_refused() -> None:
     assert "no layer is weight-normalized" in unchanged(net, lambda: nn.fold_weight_norm(net), StateError)
 
 
+def test_folding_twice_and_an_unknown_name_are_refused() -> None:
+    net = nn.weight_norm(mlp())
+    text = unchanged(net, lambda: nn.fold_weight_norm(net, "wight"), StateError)
+    assert "no layer has a WeightNorm 'wight'" in text
+    assert "weight-normalized : weight" in text
+    unchanged(net, lambda: nn.fold_weight_norm(net, "bias"), StateError)
+    nn.fold_weight_norm(net, "weight")
+    unchanged(net, lambda: nn.fold_weight_norm(net, "weight"), StateError)
+
+
+def test_a_name_folds_the_parameters_of_that_name_alone() -> None:
+    layer: Any = nn.Linear(2, 3)
+    layer.bias.data = np.ones(3, "float32")
+    nn.weight_norm(nn.weight_norm(layer), "bias", axis=None)
+    nn.fold_weight_norm(layer, "bias")
+    assert list(layer.state_dict()) == ["weight.v", "weight.g", "bias"]
+
+
+@given(weights())
+def test_the_folded_weight_is_weight_norm_of_v_and_g_bit_for_bit(case: Any) -> None:
+    weight, axis = case
+    layer = nn.weight_norm(Holder(weight), axis=axis)
+    g = 3 * layer.weight.g.numpy()
+    layer.weight.g.data = g
+    expected = tg.weight_norm(weight, g, axis).numpy()
+    assert_array_equal(nn.fold_weight_norm(layer).weight.numpy(), expected)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 40), st.sampled_from(["float32", "float64"]))
+def test_outputs_of_a_folded_layer_are_within_rounding_of_the_normalized_one(seed: int, size: int, dtype: str) -> None:
+    layer: Any = nn.weight_norm(nn.Linear(size, 5, dtype=dtype, rng=seed))
+    x = np.random.default_rng(seed).standard_normal((7, size)).astype(dtype)
+    before = layer(x).detach().numpy()
+    after = nn.fold_weight_norm(layer)(x).detach().numpy()
+    # both round each of `size` products and their sum, and w: normwise, by |x||w| row by row
+    bound = (size + 4) * np.finfo(dtype).eps * np.linalg.norm(x, axis=1, keepdims=True)
+    assert np.all(abs(after - before) <= bound * np.linalg.norm(layer.weight.numpy(), axis=1))
+
+
 def test_folding_a_slice_that_became_zero_names_the_layer_and_changes_nothing() -> None:
     net = nn.weight_norm(mlp())
     net[2].weight.v.data = np.zeros((2, 4), "float32")

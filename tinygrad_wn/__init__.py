@@ -1,8 +1,9 @@
 """tinygrad_wn: a small reverse-mode autodiff framework to learn, verify and use weight normalization on a CPU."""
 
-from . import data, engine as engine, linalg, nn, optim
+from . import data, engine as engine, interop, linalg, nn, optim
 from .compiled import jit, scan
 from .creation import arange, full, generator, ones, randn, seed, zeros
+from .dynamics import NormRecorder
 from .functions import concat, gelu, leaky_relu, stack, take, weight_norm
 from .graph import graph
 from .io import load, load_metadata, save
@@ -78,6 +79,7 @@ from .walk import no_grad
 __version__ = "0.1.0"
 
 __all__ = [
+    "NormRecorder",
     "Tensor",
     "abs",
     "add",
@@ -115,6 +117,7 @@ __all__ = [
     "greater_equal",
     "hessian",
     "hvp",
+    "interop",
     "isfinite",
     "jacobian",
     "jit",

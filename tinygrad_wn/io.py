@@ -13,20 +13,36 @@ import uuid
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from .errors import DTypeError, StateError, TinygradWNError
-from .nn import GELU, Dropout, LeakyReLU, Linear, Module, ReLU, Sequential, Sigmoid, Tanh, WeightNorm
+from .nn import (
+    GELU,
+    BatchNorm1d,
+    Dropout,
+    LeakyReLU,
+    Linear,
+    MeanOnlyBatchNorm1d,
+    Module,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    Tanh,
+    WeightNorm,
+)
 from .ops.norm import g_shape
 from .tensor import Tensor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .domains import Array
 
 FORMAT, VERSION = "tinygrad_wn", 1
-LAYERS: dict[str, type[Module]] = {k.__name__: k for k in (Linear, ReLU, LeakyReLU, Tanh, Sigmoid, GELU, Dropout)}
+KINDS = (Linear, ReLU, LeakyReLU, Tanh, Sigmoid, GELU, Dropout, BatchNorm1d, MeanOnlyBatchNorm1d)
+LAYERS: dict[str, type[Module]] = {kind.__name__: kind for kind in KINDS}
 
 
 def save(
@@ -55,19 +71,28 @@ def save(
     if isinstance(obj, Module):
         state = obj.state_dict()
         header |= {"model": _describe(obj, []), "training": obj.training}
-        header["frozen"] = sorted(state.keys() - dict(obj.named_parameters()).keys())
         try:
-            _build(header["model"], []).load_state_dict(state)
+            again = _build(header["model"], [])
+            again.load_state_dict(state)
         except TinygradWNError as error:
             raise _not_ours("save: layers share a tensor, or were changed by hand", {"reason": error}) from None
+        header["frozen"] = sorted(dict(again.named_parameters()).keys() - dict(obj.named_parameters()).keys())
     else:
-        state = _checked(obj)
+        state = checked_state(obj)
     try:
         text = json.dumps(header | {"metadata": dict(metadata or {})}, allow_nan=False)
     except (TypeError, ValueError) as error:
         hint = "give a dict of numbers, strings, lists and dicts"
         raise DTypeError("save: metadata is not what JSON can hold", {"reason": error}, hint=hint) from None
-    _replace(Path(path), {"header": np.array(text)} | {f"state/{name}": array for name, array in state.items()})
+    members = {"header": np.array(text)} | {f"state/{name}": array for name, array in state.items()}
+
+    def write(file: IO[bytes]) -> None:
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, array in members.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, array, allow_pickle=False)
+
+    put_in_place(Path(path), write)
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -121,7 +146,8 @@ def _describe(module: Module, seen: list[Module]) -> dict[str, Any]:
         made["layers"] = [_describe(layer, seen) for layer in module]
     elif type(module) is LAYERS.get(kind):
         made["options"] = module.options()
-        made["weight_norm"] = {name: x.axis for name, x in vars(module).items() if isinstance(x, WeightNorm)}
+        normalized = {name: x for name, x in vars(module).items() if isinstance(x, WeightNorm)}
+        made["weight_norm"] = {name: x.options() if x.log_scale else x.axis for name, x in normalized.items()}
     else:
         raise _not_ours(f"save: {kind} is not a layer of tinygrad_wn.nn", {})
     seen.append(module)
@@ -139,9 +165,11 @@ def _build(description: dict[str, Any], made: list[Module]) -> Module:
         kind = LAYERS[description["layer"]]
         # a seed of its own, so that loading draws nothing from the package's generator
         module = kind(**description["options"], **({"rng": 0} if kind is Linear else {}))
-        for name, axis in description["weight_norm"].items():
-            kept, v = tuple(axis) if isinstance(axis, list) else axis, getattr(module, name)
-            setattr(module, name, WeightNorm(v, np.ones(g_shape(v.shape, kept), v.dtype), kept))
+        for name, form in description["weight_norm"].items():
+            options = form if isinstance(form, dict) else {"axis": form}
+            axis, v = options["axis"], getattr(module, name)
+            options["axis"] = kept = tuple(axis) if isinstance(axis, list) else axis
+            setattr(module, name, WeightNorm(v, np.ones(g_shape(v.shape, kept), v.dtype), **options))
     made.append(module)
     return module
 
@@ -151,7 +179,7 @@ def _not_ours(what: str, facts: dict[str, object]) -> StateError:
     return StateError(what, facts, hint=hint)
 
 
-def _checked(state: object) -> dict[str, Array]:
+def checked_state(state: object) -> dict[str, Array]:
     """The arrays of a state dict."""
     if not isinstance(state, Mapping):
         raise DTypeError("save: not a model or a state dict", {"given": repr(state)}, hint='tg.save({"x": x}, path)')
@@ -166,17 +194,15 @@ def _checked(state: object) -> dict[str, Array]:
     return arrays
 
 
-def _replace(path: Path, arrays: dict[str, Array]) -> None:
-    """Write all to a new file beside `path`, see it safely on disk, then put it in the place of `path`."""
+def put_in_place(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+    """Write a new file beside `path`, see it safely on disk, then put it in the place of `path`."""
     path = path.resolve()
     temporary = path.parent / f".{uuid.uuid4().hex}.tmp"
     try:
         with temporary.open("xb") as file:
             try:
-                with zipfile.ZipFile(file, "w") as archive:
-                    for name, array in arrays.items():
-                        with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                            np.lib.format.write_array(member, array, allow_pickle=False)
+                write(file)
+                file.flush()
                 os.fsync(file.fileno())
                 temporary.replace(path)
             except BaseException:
@@ -186,12 +212,17 @@ def _replace(path: Path, arrays: dict[str, Array]) -> None:
         raise _advised(error, "save: cannot write the file", path, "give a path in a folder that is there") from None
 
 
+def content(path: Path, hint: str = "give the path of a file by tg.save") -> bytes:
+    """The bytes of a file, or an OSError with the facts."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _advised(error, "load: cannot read the file", path, hint) from None
+
+
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
     """Header and state of a file that `save` wrote."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise _advised(error, "load: cannot read the file", path, "give the path of a file by tg.save") from None
+    raw = content(path)
     facts: dict[str, object] = {"file": path.absolute(), "bytes": len(raw)}
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:

@@ -1,4 +1,4 @@
-"""Learning curves as a picture; needs the extra `[plots]`."""
+"""Learning curves, and lengths of v, as pictures; needs the extra `[plots]`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from .domains import Array
     from .train import Record
 
 
@@ -36,6 +37,31 @@ def curves(history: Sequence[Record], title: str) -> bytes:
         axes.grid(alpha=0.3)
         axes.legend()
     figure.suptitle(title, parse_math=False)  # a path may hold a $
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    return picture.getvalue()
+
+
+def norms(means: Mapping[str, tuple[Array, Array]], title: str) -> bytes:
+    """A PNG of the means of a `NormRecorder`: of each layer the steps, and `dynamics.FIELDS` by step."""
+    figure = import_module("matplotlib.figure").Figure(figsize=(13, 4.2), dpi=120, layout="constrained")
+    length, rate, cosine, law = figure.subplots(1, 4)
+    for number, (name, (steps, fields)) in enumerate(means.items()):
+        norm, _, effective, turned, predicted, actual = fields
+        style = {"color": f"C{number}", "label": name, "linewidth": 1}
+        length.plot(steps, norm, **style)
+        rate.plot(steps, effective, **style)
+        cosine.plot(steps, turned, **style)
+        law.plot(steps, predicted / actual - 1, **style)
+    length.set(title="Length of v", ylabel="‖v‖")
+    rate.set(title="Effective learning rate", ylabel="lr g²/‖v‖²")
+    cosine.set(title="Cosine of the step and v", ylabel="cos(Δv, v)")
+    law.set(title="Predicted over actual length, less 1", ylabel="√(1 + c²)‖v‖ / ‖v after‖ - 1")
+    for axes in (length, rate, cosine, law):
+        axes.set_xlabel("step")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.suptitle(title, parse_math=False)
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     return picture.getvalue()

@@ -40,6 +40,9 @@ class Module:
     training = True
     """Whether layers that act on training data alone, such as Dropout, are active; set by `train` and `eval`."""
 
+    has_weights = True
+    """Whether `nn.weight_norm` may put a WeightNorm in the place of a tensor of the module."""
+
     def forward(self, *_args: Any, **_kwargs: Any) -> Any:
         """Compute the result; to be defined by each module, and called by calling the module."""
         what = f"{type(self).__name__} has no forward"
@@ -79,7 +82,7 @@ class Module:
 
     def named_parameters(self) -> list[tuple[str, Tensor]]:
         """Every tensor of the state that requires a gradient, by name, each once."""
-        return [(name, tensor) for name, tensor in _state(self).items() if tensor.requires_grad]
+        return [(name, tensor) for name, tensor in state_of(self).items() if tensor.requires_grad]
 
     def parameters(self) -> list[Tensor]:
         """Every tensor of the state that requires a gradient, each once: what an optimizer is given.
@@ -95,7 +98,7 @@ class Module:
         >>> list(tg.nn.weight_norm(tg.nn.Sequential(tg.nn.Linear(3, 2))).state_dict())
         ['0.weight.v', '0.weight.g', '0.bias']
         """
-        return {name: tensor.numpy().copy() for name, tensor in _state(self).items()}
+        return {name: tensor.numpy().copy() for name, tensor in state_of(self).items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Overwrite all state by the arrays (or tensors) of `state`, which have the same names, shapes and dtypes.
@@ -107,7 +110,7 @@ class Module:
         >>> bool(tg.all(a.weight == b.weight))
         True
         """
-        own = _state(self)
+        own = state_of(self)
         new = {name: x.numpy() if isinstance(x, Tensor) else np.asarray(x) for name, x in state.items()}
         facts: dict[str, object] = {f"{name!r}": "missing in the state" for name in own if name not in new}
         facts |= {f"{name!r}": "not in the model" for name in new if name not in own}
@@ -178,7 +181,8 @@ def _parts(module: Module) -> Iterator[tuple[str, Part]]:
                 stack += [(f"{name}.{key}" if name else key, inner) for key, inner in reversed([*_inside(part)])]
 
 
-def _state(module: Module) -> dict[str, Tensor]:
+def state_of(module: Module) -> dict[str, Tensor]:
+    """Every tensor of the state by name, each once."""
     state: dict[str, Tensor] = {}
     for name, part in _parts(module):
         if isinstance(part, Tensor):

@@ -8,13 +8,16 @@ import numpy as np
 
 from ..errors import DTypeError, GradientError, ShapeError, StateError, TinygradWNError, ValueRangeError, zero_norm
 from ..ops import norm
+from ..ops.elementwise import exp
 from ..shapes import Misfit, other_axes
 from ..tensor import Tensor, tensor
 from ..walk import no_grad
 from .module import Module
 
 if TYPE_CHECKING:
-    from ..domains import Axis
+    from collections.abc import Iterable
+
+    from ..domains import Array, Axis
 
 M = TypeVar("M", bound=Module)
 
@@ -23,25 +26,46 @@ class WeightNorm(Module):
     """A weight of direction `v` and length `g`: calling it gives `tg.weight_norm(v, g, axis)`.
 
     `v` and `g` are tensors, or arrays that become parameters; `axis` keeps its own g, so for v (out, in) and axis=0
-    g is (out, 1). Raises ShapeError for another shape of g; the call raises ZeroNormError where a slice of v is zero.
+    g is (out, 1). With `log_scale` the parameter is s = log g, and g = e^s is computed from it, which keeps g above 0
+    (section 2 of arXiv 1602.07868); `scale` is the one that there is. Raises ShapeError for another shape of g, and
+    with `log_scale` ValueRangeError for a g that is not above 0; the call raises ZeroNormError where a slice of v is
+    zero.
 
     >>> weight = tg.nn.WeightNorm([[3.0, 4.0]], [[10.0]])
     >>> weight().detach()
     Tensor([[6., 8.]])
     """
 
-    def __init__(self, v: Any, g: Any, axis: Axis = 0) -> None:
-        self.v, self.g = (x if isinstance(x, Tensor) else tensor(x, requires_grad=True) for x in (v, g))
-        norm.weight_norm.result_shape([self.v.shape, self.g.shape], {"axis": axis})
+    has_weights = False
+
+    def __init__(self, v: Any, g: Any, axis: Axis = 0, *, log_scale: bool = False) -> None:
+        self.v, self.scale = (x if isinstance(x, Tensor) else tensor(x, requires_grad=True) for x in (v, g))
+        norm.weight_norm.result_shape([self.v.shape, self.scale.shape], {"axis": axis})
         self.axis = tuple(map(int, axis)) if isinstance(axis, tuple) else axis if axis is None else int(axis)
+        self.log_scale = bool(log_scale)
+        if self.log_scale:
+            self.scale = tensor(_log(self.scale.numpy()), requires_grad=self.scale.requires_grad)
+
+    @property
+    def g(self) -> Tensor:
+        """The lengths: a parameter, or computed from one."""
+        return exp(self.scale) if self.log_scale else self.scale
+
+    def stretch(self, g: Any) -> None:
+        """Set the lengths; with `log_scale`, raises ValueRangeError unless they are above 0."""
+        self.scale.data = _log(np.asarray(g, self.scale.dtype)) if self.log_scale else g
+
+    def entries(self) -> Iterable[tuple[object, object]]:
+        """v, and g or s."""
+        return ("v", self.v), ("s" if self.log_scale else "g", self.scale)
 
     def forward(self) -> Tensor:
         """The weight w = g v / ‖v‖, of the shape of v."""
         return norm.weight_norm(self.v, self.g, axis=self.axis)
 
     def options(self) -> dict[str, Any]:
-        """The axis; v and g are state."""
-        return {"axis": self.axis}
+        """The axis, and whether the scale is a logarithm; v and g are state."""
+        return {"axis": self.axis, **({"log_scale": True} if self.log_scale else {})}
 
 
 def effective(parameter: Any) -> Any:
@@ -61,14 +85,23 @@ def effective(parameter: Any) -> Any:
     return parameter() if isinstance(parameter, Module) else parameter
 
 
-def weight_norm(module: M, name: str = "weight", axis: Axis = 0) -> M:
+def weight_norm(
+    module: M,
+    name: str = "weight",
+    axis: Axis = 0,
+    *,
+    log_scale: bool = False,
+    train_v: bool = True,
+    train_g: bool = True,
+) -> M:
     """Put a WeightNorm in the place of the tensor `name` in `module` and every layer below that has one.
 
-    v is the weight and g its norm over all axes but `axis`, so each entry of the weight stays the same to 1 ulp. Both
-    are new tensors: make the optimizer afterwards. Returns `module`. Raises, before anything is changed: StateError
-    where no layer has `name`, or one has it weight-normalized already; ZeroNormError for a slice of norm 0; ShapeError
-    for an axis that is not there; DTypeError for integers; GradientError for a computed tensor; ValueRangeError for a
-    norm that is not finite.
+    v is the weight and g its norm over all axes but `axis`, so each entry of the weight stays the same to 1 ulp (with
+    `log_scale`, to the rounding of s). Both are new tensors: make the optimizer afterwards. `log_scale` keeps s = log g
+    in the place of g; with `train_v=False` or `train_g=False`, v or g is state that no optimizer is given. Returns
+    `module`. Raises, before anything is changed: StateError where no layer has `name`, or one has it weight-normalized
+    already; ZeroNormError for a slice of norm 0; ShapeError for an axis that is not there; DTypeError for integers;
+    GradientError for a computed tensor; ValueRangeError for a norm that is not finite.
 
     >>> tg.nn.weight_norm(tg.nn.Sequential(tg.nn.Linear(3, 2), tg.nn.ReLU()))
     Sequential(
@@ -87,8 +120,8 @@ def weight_norm(module: M, name: str = "weight", axis: Axis = 0) -> M:
         where = f"nn.weight_norm: {name!r} of layer {path!r}"
         if isinstance(found, WeightNorm):
             raise StateError(f"{where} is weight-normalized already", hint="nn.fold_weight_norm(module) takes it away")
-        if isinstance(found, Tensor) and not isinstance(layer, WeightNorm):
-            made[id(found)] = made.get(id(found)) or _split(found, axis, where)
+        if isinstance(found, Tensor) and layer.has_weights:
+            made[id(found)] = made.get(id(found)) or _split(found, axis, where, log_scale, (train_v, train_g))
             places.append((layer, made[id(found)]))
     if not places:
         has = sorted({key for _, layer in module.named_modules() for key, x in vars(layer).items() if _is_tensor(x)})
@@ -99,11 +132,12 @@ def weight_norm(module: M, name: str = "weight", axis: Axis = 0) -> M:
     return module
 
 
-def fold_weight_norm(module: M) -> M:
+def fold_weight_norm(module: M, name: str | None = None) -> M:
     """Put the weight that it gives in the place of every WeightNorm below `module`: the way back from `weight_norm`.
 
-    The weights are new parameters. Returns `module`. Raises, before anything is changed: StateError where there is no
-    WeightNorm, ZeroNormError where a slice of v has become zero.
+    `name` folds the parameters of that name alone, such as "weight". The weights are new parameters, equal to
+    `tg.weight_norm(v, g)` bit for bit. Returns `module`. Raises, before anything is changed: StateError where there is
+    no WeightNorm, or none of that name, ZeroNormError where a slice of v has become zero.
 
     >>> layer = tg.nn.Linear(1, 1)
     >>> tg.nn.fold_weight_norm(tg.nn.weight_norm(layer))
@@ -111,21 +145,28 @@ def fold_weight_norm(module: M) -> M:
     """
     _check_module("fold_weight_norm", module)
     made: dict[int, Tensor] = {}
-    places = []
+    places, known = [], set()
     for path, layer in module.named_modules():
-        for name, found in vars(layer).items():
+        for own, found in vars(layer).items():
             if isinstance(found, WeightNorm):
+                known.add(own)
+            if isinstance(found, WeightNorm) and name in (None, own):
                 if id(found) not in made:
-                    made[id(found)] = _joined(found, f"nn.fold_weight_norm: {name!r} of layer {path!r}")
-                places.append((layer, name, made[id(found)]))
+                    made[id(found)] = _joined(found, f"nn.fold_weight_norm: {own!r} of layer {path!r}")
+                places.append((layer, own, made[id(found)]))
     if not places:
+        if known:
+            facts = {"weight-normalized": ", ".join(sorted(known))}
+            raise StateError(
+                f"nn.fold_weight_norm: no layer has a WeightNorm {name!r}", facts, hint="name one of these"
+            )
         raise StateError("nn.fold_weight_norm: no layer is weight-normalized", hint="leave this call out")
-    for layer, name, weight in places:
-        setattr(layer, name, weight)
+    for layer, own, weight in places:
+        setattr(layer, own, weight)
     return module
 
 
-def _split(weight: Tensor, axis: Axis, where: str) -> WeightNorm:
+def _split(weight: Tensor, axis: Axis, where: str, log_scale: bool, trained: tuple[bool, bool]) -> WeightNorm:
     """The WeightNorm that gives `weight`."""
     facts = {"weight": f"{weight.dtype} {list(weight.shape)}", "axis": axis}
     try:
@@ -141,8 +182,8 @@ def _split(weight: Tensor, axis: Axis, where: str) -> WeightNorm:
         raise ValueRangeError(f"{where} has a norm that is not finite", facts, hint="look for NaN and huge entries")
     if not g.numpy().all():
         raise zero_norm(where, weight, g.numpy() == 0)
-    v, g = (tensor(x, requires_grad=weight.requires_grad) for x in (weight, g))
-    return WeightNorm(v, g, axis)
+    v, g = (tensor(x, requires_grad=weight.requires_grad and on) for x, on in zip((weight, g), trained, strict=True))
+    return WeightNorm(v, g, axis, log_scale=log_scale)
 
 
 def _joined(found: WeightNorm, where: str) -> Tensor:
@@ -152,7 +193,15 @@ def _joined(found: WeightNorm, where: str) -> Tensor:
             weight = found()
     except TinygradWNError as error:
         raise type(error)(f"{where}: {error}") from None
-    return tensor(weight, requires_grad=found.v.requires_grad or found.g.requires_grad)
+    return tensor(weight, requires_grad=found.v.requires_grad or found.scale.requires_grad)
+
+
+def _log(g: Array) -> Array:
+    """s with e^s = g."""
+    if not np.all(g > 0):
+        hint = "turn v around for a negative g, or leave log_scale out"
+        raise ValueRangeError("WeightNorm: with log_scale, g must be above 0", {"smallest g": g.min()}, hint=hint)
+    return np.asarray(np.log(g), g.dtype)
 
 
 def _is_tensor(value: object) -> bool:

@@ -1,9 +1,23 @@
 """All declared ops. Importing this fills the registry."""
 
-from . import arithmetic, comparison, elementwise, linear, loss, matmul, norm, random, reductions, structural, update
+from . import (
+    arithmetic,
+    batch,
+    comparison,
+    elementwise,
+    linear,
+    loss,
+    matmul,
+    norm,
+    random,
+    reductions,
+    structural,
+    update,
+)
 
 __all__ = [
     "arithmetic",
+    "batch",
     "comparison",
     "elementwise",
     "linear",
