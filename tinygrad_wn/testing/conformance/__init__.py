@@ -49,11 +49,13 @@ def check_weight_norm(
         import numpy as np
         # wn is the Implementation that was checked
         v = np.array([[0.0, 0.0]], "float32")
-        g = np.array([[0.0]], "float32")
+        g = np.array([[1.0]], "float32")
         w = wn.weight(v, g, axis=0)
         print(w.tolist())
         # found [[nan, nan]]
         # right: an error, or finite numbers
+    <BLANKLINE>
+    mine, jvp: lacking, there is no function jvp
     """
     if find_spec("hypothesis") is None:
         raise LibraryMissingError("hypothesis is not installed", hint="pip install 'tinygrad_wn[test]'")

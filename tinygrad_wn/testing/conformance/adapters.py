@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ... import nn
+from ... import __version__, nn
 from ...errors import ValueRangeError
 from ...functions import weight_norm
 from ...tensor import Tensor, tensor
 from ...transforms import jvp as forward_mode
-from .implementation import Implementation, LibraryMissingError
+from .implementation import FUNCTIONS, Implementation, LibraryMissingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ...domains import Array
 
 Axis = int | None
+Arrays = tuple[Any, ...]
 
 INSTALL = {"torch": "torch==2.13.0", "equinox": "equinox", "jax": "jax==0.10.2"}
 
@@ -37,21 +38,29 @@ def adapter(name: str) -> Implementation:
     Raises ValueRangeError for another name, LibraryMissingError where the library is not installed.
 
     >>> from tinygrad_wn.testing import adapter
-    >>> adapter("ours").weight(np.array([[3.0, 4.0]]), np.array([[10.0]]), 0)
+    >>> adapter("ours").weight(np.array([[3.0, 4.0]]), np.array([[10.0]]), axis=0)
     array([[6., 8.]])
     """
     if name not in ADAPTERS:
         raise ValueRangeError("no such library", {"given": name}, hint=f"one of {', '.join(ADAPTERS)}")
     if name in INSTALL and find_spec(name) is None:
         raise LibraryMissingError(f"{name} is not installed", hint=f"pip install '{INSTALL[name]}'")
-    return ADAPTERS[name]()
+    return implementation(name, ADAPTERS[name](), version(name) if name in INSTALL else __version__)
 
 
-def _setup(name: str) -> str:
-    return f'from tinygrad_wn.testing import adapter\nwn = adapter("{name}")'
+def implementation(name: str, library: object, version: str) -> Implementation:
+    """An Implementation of the methods of `library` that have the names of its functions.
+
+    >>> from tinygrad_wn.testing.conformance.adapters import Ours, implementation
+    >>> implementation("composed", Ours(fused=False), "").weight(np.array([[3.0, 4.0]]), np.array([[10.0]]), axis=0)
+    array([[6., 8.]])
+    """
+    functions: dict[str, Any] = {key: getattr(library, key) for key in FUNCTIONS if hasattr(library, key)}
+    setup = f'from tinygrad_wn.testing import adapter\nwn = adapter("{name}")'
+    return Implementation(name, **functions, version=version, setup=setup)
 
 
-class _Layer(nn.Module):
+class WeightAlone(nn.Module):
     """A layer that is nothing but its weight."""
 
     def __init__(self, weight: Any) -> None:
@@ -59,199 +68,206 @@ class _Layer(nn.Module):
 
     def forward(self) -> Tensor:
         """The weight."""
-        return nn.effective(self.weight)
+        w: Tensor = nn.effective(self.weight)
+        return w
 
 
-def _ours(*, fused: bool = True) -> Implementation:
+class Ours:
     """This package: `tg.weight_norm`, fused or composed, and its layers."""
 
-    def leaves(*arrays: Array) -> tuple[Tensor, ...]:
-        return tuple(tensor(x, requires_grad=True) for x in arrays)
+    def __init__(self, *, fused: bool = True) -> None:
+        self.fused = fused
 
-    def made(v: Array, g: Array, axis: Axis) -> _Layer:
-        return _Layer(nn.WeightNorm(v, g, axis))
+    def w(self, v: Any, g: Any, axis: Axis) -> Tensor:
+        """W as a tensor."""
+        return weight_norm(v, g, axis, fused=self.fused)
 
-    def w_of(layer: _Layer) -> Array:
-        return layer().detach().numpy()
+    def weight(self, v: Array, g: Array, axis: Axis) -> Array:
+        return self.w(v, g, axis).numpy()
 
-    def weight(v: Array, g: Array, axis: Axis) -> Array:
-        return weight_norm(v, g, axis, fused=fused).numpy()
+    def gradient(self, v: Array, g: Array, ct: Array, axis: Axis) -> Arrays:
+        leaves = [tensor(x, requires_grad=True) for x in (v, g)]
+        return tuple(t.numpy() for t in self.w(*leaves, axis).gradient(*leaves, cotangent=ct))
 
-    def gradient(v: Array, g: Array, ct: Array, axis: Axis) -> tuple[Array, ...]:
-        x, y = leaves(v, g)
-        return tuple(t.numpy() for t in weight_norm(x, y, axis, fused=fused).gradient(x, y, cotangent=ct))
-
-    def second(v: Array, g: Array, ct: Array, a: Array, b: Array, axis: Axis) -> tuple[Array, ...]:
-        x, y, c = leaves(v, g, ct)
-        dv, dg = weight_norm(x, y, axis, fused=fused).gradient(x, y, cotangent=c, create_graph=True)
+    def second(self, v: Array, g: Array, ct: Array, a: Array, b: Array, axis: Axis) -> Arrays:
+        x, y, c = (tensor(x, requires_grad=True) for x in (v, g, ct))
+        dv, dg = self.w(x, y, axis).gradient(x, y, cotangent=c, create_graph=True)
         return tuple(t.numpy() for t in ((dv * a).sum() + (dg * b).sum()).gradient(x, y, c))
 
-    def jvp(v: Array, g: Array, dv: Array, dg: Array, axis: Axis) -> Array:
-        _, pushed = forward_mode(lambda x, y: weight_norm(x, y, axis, fused=fused), (v, g), (dv, dg))
-        found: Array = pushed.numpy()
-        return found
+    def jvp(self, v: Array, g: Array, dv: Array, dg: Array, axis: Axis) -> Array:
+        pushed: Tensor = forward_mode(lambda v, g: self.w(v, g, axis), (v, g), (dv, dg))[1]
+        return pushed.numpy()
 
-    def fold(v: Array, g: Array, axis: Axis) -> Array:
-        return nn.fold_weight_norm(made(v, g, axis)).weight.numpy()
+    def fold(self, v: Array, g: Array, axis: Axis) -> Array:
+        folded: Tensor = nn.fold_weight_norm(WeightAlone(nn.WeightNorm(v, g, axis))).weight
+        return folded.numpy()
 
-    def copy(v: Array, g: Array, other_v: Array, other_g: Array, axis: Axis) -> tuple[Array, ...]:
-        layer = made(v, g, axis)
+    def copy(self, v: Array, g: Array, other_v: Array, other_g: Array, axis: Axis) -> Arrays:
+        layer = WeightAlone(nn.WeightNorm(v, g, axis))
         twin = copying.deepcopy(layer)
         layer.weight.v.data, layer.weight.g.data = other_v, other_g
-        return w_of(twin), w_of(layer)
+        return twin().detach().numpy(), layer().detach().numpy()
 
-    def state(v: Array, g: Array, axis: Axis) -> tuple[Array, ...]:
-        layer = made(np.ones_like(v), np.ones_like(g), axis)
-        layer.load_state_dict(made(v, g, axis).state_dict())
-        return layer.weight.v.numpy(), layer.weight.g.numpy(), w_of(layer)
-
-    functions = (weight, gradient, second, jvp, fold, copy, state)
-    return Implementation("ours", *functions, version=version("tinygrad_wn"), setup=_setup("ours"))
+    def state(self, v: Array, g: Array, axis: Axis) -> Arrays:
+        layer, other = (WeightAlone(nn.WeightNorm(x, y, axis)) for x, y in ((v, g), (np.ones_like(v), g * 0)))
+        other.load_state_dict(layer.state_dict())
+        return other.weight.v.numpy(), other.weight.g.numpy(), other().detach().numpy()
 
 
-def _torch() -> Implementation:
-    """PyTorch: `torch.nn.utils.parametrizations.weight_norm`, whose dim is the axis; for dim=None its g has shape ()."""
-    torch = import_module("torch")
-    parametrize, weight_norm = torch.nn.utils.parametrize, torch.nn.utils.parametrizations.weight_norm
+class PyTorch:
+    """`torch.nn.utils.parametrizations.weight_norm`, whose dim is the axis; for dim=None its g has shape ()."""
 
-    def leaf(x: Array) -> Any:
-        return torch.nn.Parameter(torch.as_tensor(x if min(x.strides, default=0) >= 0 else x.copy()))
+    def __init__(self) -> None:
+        self.torch = import_module("torch")
 
-    def made(v: Array, g: Array, axis: Axis) -> Any:
-        layer = torch.nn.Module()
-        layer.weight = leaf(v)
-        pair = weight_norm(layer, dim=axis).parametrizations.weight
-        pair.original0, pair.original1 = leaf(g if axis is not None else g.reshape(())), leaf(v)
+    def leaf(self, x: Array) -> Any:
+        """A parameter of the same memory, as far as PyTorch can have it."""
+        return self.torch.nn.Parameter(self.torch.as_tensor(x if min(x.strides, default=0) >= 0 else x.copy()))
+
+    def layer(self, v: Array, g: Array, axis: Axis) -> Any:
+        """A module with the parametrized weight."""
+        layer = self.torch.nn.Module()
+        layer.weight = self.leaf(v)
+        pair = self.torch.nn.utils.parametrizations.weight_norm(layer, dim=axis).parametrizations.weight
+        pair.original0, pair.original1 = self.leaf(g if axis is not None else g.reshape(())), self.leaf(v)
         return layer
 
-    def parts(layer: Any) -> tuple[Any, Any]:
+    def parts(self, layer: Any) -> Arrays:
+        """Parameters v and g of a layer."""
         return layer.parametrizations.weight.original1, layer.parametrizations.weight.original0
 
-    def arrays(*tensors: Any) -> tuple[Array, ...]:
-        return tuple(t.detach().numpy() for t in tensors)
+    def arrays(self, g: Array, *tensors: Any) -> Arrays:
+        """Arrays of tensors; those of shape () are for g."""
+        return tuple(t.detach().numpy() if t.ndim else t.detach().numpy().reshape(g.shape) for t in tensors)
 
-    def weight(v: Array, g: Array, axis: Axis) -> Array:
-        return arrays(made(v, g, axis).weight)[0]
+    def weight(self, v: Array, g: Array, axis: Axis) -> Array:
+        w: Array = self.arrays(g, self.layer(v, g, axis).weight)[0]
+        return w
 
-    def gradient(v: Array, g: Array, ct: Array, axis: Axis) -> tuple[Array, ...]:
-        layer = made(v, g, axis)
-        dv, dg = torch.autograd.grad(layer.weight, parts(layer), leaf(ct))
-        return arrays(dv, dg if axis is not None else dg.reshape(g.shape))
+    def gradient(self, v: Array, g: Array, ct: Array, axis: Axis) -> Arrays:
+        layer = self.layer(v, g, axis)
+        return self.arrays(g, *self.torch.autograd.grad(layer.weight, self.parts(layer), self.leaf(ct)))
 
-    def second(v: Array, g: Array, ct: Array, a: Array, b: Array, axis: Axis) -> tuple[Array, ...]:
-        layer, c = made(v, g, axis), leaf(ct)
-        dv, dg = torch.autograd.grad(layer.weight, parts(layer), c, create_graph=True)
-        by_v, by_g, by_ct = torch.autograd.grad((dv * leaf(a)).sum() + (dg * leaf(b)).sum(), (*parts(layer), c))
-        return arrays(by_v, by_g if axis is not None else by_g.reshape(g.shape), by_ct)
+    def second(self, v: Array, g: Array, ct: Array, a: Array, b: Array, axis: Axis) -> Arrays:
+        layer, grad, c = self.layer(v, g, axis), self.torch.autograd.grad, self.leaf(ct)
+        dv, dg = grad(layer.weight, self.parts(layer), c, create_graph=True)
+        total = (dv * self.leaf(a)).sum() + (dg * self.leaf(b)).sum()
+        return self.arrays(g, *grad(total, (*self.parts(layer), c)))
 
-    def jvp(v: Array, g: Array, dv: Array, dg: Array, axis: Axis) -> Array:
-        pair = made(v, g, axis).parametrizations.weight
+    def jvp(self, v: Array, g: Array, dv: Array, dg: Array, axis: Axis) -> Array:
+        primals, tangents = (
+            tuple(map(self.torch.Tensor.detach, self.parts(self.layer(x, y, axis)))) for x, y in ((v, g), (dv, dg))
+        )
+        pair = self.layer(v, g, axis).parametrizations.weight
 
-        def of(v: Any, g: Any) -> Any:
-            return torch.func.functional_call(pair, {"original1": v, "original0": g}, ())
+        def w(v: Any, g: Any) -> Any:
+            return self.torch.func.functional_call(pair, {"original1": v, "original0": g}, ())
 
-        shape = g.shape if axis is not None else ()
-        primals, tangents = ((leaf(x).detach(), leaf(y.reshape(shape)).detach()) for x, y in ((v, g), (dv, dg)))
-        return arrays(torch.func.jvp(of, primals, tangents)[1])[0]
+        pushed: Array = self.arrays(g, self.torch.func.jvp(w, primals, tangents)[1])[0]
+        return pushed
 
-    def fold(v: Array, g: Array, axis: Axis) -> Array:
-        return arrays(parametrize.remove_parametrizations(made(v, g, axis), "weight").weight)[0]
+    def fold(self, v: Array, g: Array, axis: Axis) -> Array:
+        remove = self.torch.nn.utils.parametrize.remove_parametrizations
+        folded: Array = self.arrays(g, remove(self.layer(v, g, axis), "weight").weight)[0]
+        return folded
 
-    def copy(v: Array, g: Array, other_v: Array, other_g: Array, axis: Axis) -> tuple[Array, ...]:
-        layer, other = made(v.copy(), g.copy(), axis), made(other_v, other_g, axis)
+    def copy(self, v: Array, g: Array, other_v: Array, other_g: Array, axis: Axis) -> Arrays:
+        layer, other = self.layer(v.copy(), g.copy(), axis), self.layer(other_v, other_g, axis)
         twin = copying.deepcopy(layer)
-        with torch.no_grad():
-            for part, new in zip(parts(layer), parts(other), strict=True):
+        with self.torch.no_grad():
+            for part, new in zip(self.parts(layer), self.parts(other), strict=True):
                 part.copy_(new)
-        return arrays(twin.weight, layer.weight)
+        return self.arrays(g, twin.weight, layer.weight)
 
-    def state(v: Array, g: Array, axis: Axis) -> tuple[Array, ...]:
-        layer = made(np.ones_like(v), np.ones_like(g), axis)
-        layer.load_state_dict(made(v, g, axis).state_dict())
-        new_v, new_g = parts(layer)
-        return arrays(new_v, new_g.reshape(g.shape), layer.weight)
-
-    functions = (weight, gradient, second, jvp, fold, copy, state)
-    return Implementation("torch", *functions, version=torch.__version__, setup=_setup("torch"))
+    def state(self, v: Array, g: Array, axis: Axis) -> Arrays:
+        layer = self.layer(np.ones_like(v), np.ones_like(g), axis)
+        layer.load_state_dict(self.layer(v, g, axis).state_dict())
+        return self.arrays(g, *self.parts(layer), layer.weight)
 
 
-def _by_jax(name: str, formula: Callable[..., Any], **others: Callable[..., Any]) -> Implementation:
-    """Functions of w(v, g, axis) in JAX arrays, by the transforms of JAX."""
-    jax = import_module("jax")
+class Jax:
+    """JAX, which has no weight normalization: the formula as it stands on paper, compiled."""
 
-    def with_float64(function: Callable[..., Any]) -> Callable[..., Any]:
+    def __init__(self) -> None:
+        self.jax = import_module("jax")
+        self.np = import_module("jax.numpy")
+        self.weight, self.gradient, self.second, self.jvp = map(
+            self.compiled, (self.formula, self.first_order, self.second_order, self.forward_mode)
+        )
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function of NumPy arrays, in float64 where they are."""
+        return self.in_float64(self.jax.jit(function, static_argnames="axis"))
+
+    def in_float64(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function with NumPy arrays as results, and with float64 switched on."""
+
         def computed(*arrays: Array, axis: Axis) -> Any:
-            with jax.enable_x64(True):
-                return jax.tree.map(np.asarray, function(*arrays, axis=axis))
+            with self.jax.enable_x64(True):
+                return self.jax.tree.map(np.asarray, function(*arrays, axis=axis))
 
         return computed
 
-    def gradient(v: Any, g: Any, ct: Any, axis: Axis) -> Any:
-        return jax.vjp(lambda v, g: formula(v, g, axis), v, g)[1](ct)
+    def formula(self, v: Any, g: Any, axis: Axis) -> Any:
+        """Equation 2."""
+        rest = tuple(i for i in range(v.ndim) if axis is None or i != axis % v.ndim)
+        return g * v / self.np.sqrt(self.np.sum(v * v, axis=rest, keepdims=True))
 
-    def second(v: Any, g: Any, ct: Any, a: Any, b: Any, axis: Axis) -> Any:
-        def total(v: Any, g: Any, ct: Any) -> Any:
-            dv, dg = gradient(v, g, ct, axis)
+    def first_order(self, v: Any, g: Any, ct: Any, axis: Axis) -> Any:
+        """The gradient by JAX."""
+        return self.jax.vjp(lambda v, g: self.formula(v, g, axis), v, g)[1](ct)
+
+    def second_order(self, v: Any, g: Any, ct: Any, a: Any, b: Any, axis: Axis) -> Any:
+        """The gradient of ⟨a, ∇v⟩ + ⟨b, ∇g⟩ by JAX."""
+
+        def total(*primals: Any) -> Any:
+            dv, dg = self.first_order(*primals, axis)
             return (dv * a).sum() + (dg * b).sum()
 
-        return jax.grad(total, (0, 1, 2))(v, g, ct)
+        return self.jax.grad(total, (0, 1, 2))(v, g, ct)
 
-    def jvp(v: Any, g: Any, dv: Any, dg: Any, axis: Axis) -> Any:
-        return jax.jvp(lambda v, g: formula(v, g, axis), (v, g), (dv, dg))[1]
-
-    functions = {"weight": formula, "gradient": gradient, "second": second, "jvp": jvp}
-    compiled = {key: jax.jit(function, static_argnames="axis") for key, function in functions.items()}
-    wrapped = {key: with_float64(function) for key, function in (compiled | others).items()}
-    return Implementation(name, **wrapped, version=version(name), setup=_setup(name))
+    def forward_mode(self, v: Any, g: Any, dv: Any, dg: Any, axis: Axis) -> Any:
+        """The derivative along (dv, dg) by JAX."""
+        return self.jax.jvp(lambda v, g: self.formula(v, g, axis), (v, g), (dv, dg))[1]
 
 
-def _jax() -> Implementation:
-    """JAX, which has no weight normalization: the formula as it stands on paper."""
-    numpy = import_module("jax.numpy")
+class Equinox(Jax):
+    """`equinox.nn.WeightNorm` around a layer that is nothing but its weight, compiled."""
 
-    def formula(v: Any, g: Any, axis: Axis) -> Any:
-        rest = tuple(i for i in range(v.ndim) if axis is None or i != axis % v.ndim)
-        return g * v / numpy.sqrt(numpy.sum(v * v, axis=rest, keepdims=True))
+    def __init__(self) -> None:
+        super().__init__()
+        self.eqx = import_module("equinox")
+        members = {"__annotations__": {"weight": Any}, "__call__": lambda self, _: self.weight}
+        self.weight_alone = type("WeightAlone", (self.eqx.Module,), members)
+        self.copy, self.state = map(self.in_float64, (self.copied, self.restored))
 
-    return _by_jax("jax", formula)
+    def layer(self, v: Any, g: Any, axis: Axis) -> Any:
+        """A WeightNorm of these values."""
+        made = self.eqx.nn.WeightNorm(self.weight_alone(self.np.asarray(v)), axis=axis)
+        return self.eqx.tree_at(lambda one: one.g, made, self.np.asarray(g))
 
+    def w(self, layer: Any) -> Any:
+        """W of a layer, compiled as `weight` is, so that both round alike."""
+        return self.eqx.filter_jit(layer)(None)
 
-def _equinox() -> Implementation:
-    """Equinox: `eqx.nn.WeightNorm` around a layer that is nothing but its weight."""
-    eqx, jax = import_module("equinox"), import_module("jax")
+    def formula(self, v: Any, g: Any, axis: Axis) -> Any:
+        """W by Equinox."""
+        return self.layer(v, g, axis)(None)
 
-    members = {"__annotations__": {"weight": Any}, "__call__": lambda self, _: self.weight}
-    weight_alone = type("WeightAlone", (eqx.Module,), members)
-
-    def made(v: Any, g: Any, axis: Axis) -> Any:
-        v, g = jax.numpy.asarray(v), jax.numpy.asarray(g)
-        return eqx.tree_at(lambda one: one.g, eqx.nn.WeightNorm(weight_alone(v), axis=axis), g)
-
-    def formula(v: Any, g: Any, axis: Axis) -> Any:
-        return made(v, g, axis)(None)
-
-    def w_of(layer: Any) -> Any:
-        return eqx.filter_jit(layer)(None)  # compiled, as `weight` is, so that both round alike
-
-    def copy(v: Any, g: Any, other_v: Any, other_g: Any, axis: Axis) -> Any:
-        layer = made(v, g, axis)
+    def copied(self, v: Any, g: Any, other_v: Any, other_g: Any, axis: Axis) -> Any:
+        """A layer of JAX arrays is never written into: another takes its place."""
+        layer = self.layer(v, g, axis)
         twin = copying.deepcopy(layer)
-        return w_of(twin), w_of(made(other_v, other_g, axis))  # an array of JAX is not written into
+        return self.w(twin), self.w(self.layer(other_v, other_g, axis))
 
-    def state(v: Any, g: Any, axis: Axis) -> Any:
+    def restored(self, v: Any, g: Any, axis: Axis) -> Any:
+        """Through the bytes of a file."""
         file = io.BytesIO()
-        eqx.tree_serialise_leaves(file, made(v, g, axis))
+        self.eqx.tree_serialise_leaves(file, self.layer(v, g, axis))
         file.seek(0)
-        layer = eqx.tree_deserialise_leaves(file, made(v * 0 + 1, g * 0 + 1, axis))
-        return layer.layer.weight, layer.g, w_of(layer)
-
-    return _by_jax("equinox", formula, copy=copy, state=state)
+        layer = self.eqx.tree_deserialise_leaves(file, self.layer(np.ones_like(v), np.ones_like(g), axis))
+        return layer.layer.weight, layer.g, self.w(layer)
 
 
-ADAPTERS: dict[str, Callable[[], Implementation]] = {
-    "ours": _ours,
-    "torch": _torch,
-    "equinox": _equinox,
-    "jax": _jax,
-}
+ADAPTERS: dict[str, Callable[[], object]] = {"ours": Ours, "torch": PyTorch, "equinox": Equinox, "jax": Jax}
 """Every adapter that ships with the package, by name."""

@@ -90,9 +90,8 @@ def is_like_g(name: str) -> bool:
 
 @cache
 def numbers(dtype: str, count: int) -> SearchStrategy[tuple[float, ...]]:
-    """So many moderate numbers: about one in ten is 0, and the simplest are 1, 2, 1, 2 …, so that no two are parallel."""
-    width = 32 if dtype == "float32" else 64
-    floats = st.floats(-LARGEST, LARGEST, width=width, allow_subnormal=False)
+    """So many moderate numbers: about one in ten is 0, and the simplest are 1, 2, 1, 2 …, so that ct is not ∥ v."""
+    floats = st.floats(-LARGEST, LARGEST, width=32 if dtype == "float32" else 64, allow_subnormal=False)
     kinds = [floats.map(partial(_moderate, simplest)) for simplest in (1.0, 2.0)]
     return st.tuples(*(kinds[i % 2] for i in range(count)))
 

@@ -21,14 +21,13 @@ def judge(impl: Implementation, name: str, examples: int, *, shrink: bool = True
     """The verdict on one property, from so many examples for each of its checks."""
     checks = [check for check in PROPERTIES[name] if not impl.lacks(check.needs)]
     if not checks:
-        missing = sorted({check.needs for check in PROPERTIES[name]})
-        return Verdict(LACKING, reason=f"it has no {', '.join(missing)}")
+        return Verdict(LACKING, reason=f"there is no function {PROPERTIES[name][0].needs}")
     failures, lacking = [], []
     for check in checks:
         try:
             failure = _failure(impl, check, max(round(examples * check.share), 1), shrink=shrink)
         except LackingError as error:
-            lacking.append(str(error))
+            lacking.append(str(error).splitlines()[0])
         else:
             failures += [failure] if failure else []
     if failures:

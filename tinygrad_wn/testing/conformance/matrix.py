@@ -77,6 +77,8 @@ class Matrix:
         lines: list[str] = []
         for library, column in self.verdicts.items():
             for name, verdict in column.items():
+                if verdict.reason:
+                    lines += ["", f"{library}, {name}: lacking, {verdict.reason}"]
                 for failure in verdict.failures:
                     lines += ["", f"{library}, {name}: {failure.what}"]
                     lines += [f"    {line}" for line in failure.code.splitlines()]
