@@ -86,8 +86,8 @@ class Ours:
         return self.w(v, g, axis).numpy()
 
     def gradient(self, v: Array, g: Array, ct: Array, axis: Axis) -> Arrays:
-        leaves = [tensor(x, requires_grad=True) for x in (v, g)]
-        return tuple(t.numpy() for t in self.w(*leaves, axis).gradient(*leaves, cotangent=ct))
+        x, y = (tensor(x, requires_grad=True) for x in (v, g))
+        return tuple(t.numpy() for t in self.w(x, y, axis).gradient(x, y, cotangent=ct))
 
     def second(self, v: Array, g: Array, ct: Array, a: Array, b: Array, axis: Axis) -> Arrays:
         x, y, c = (tensor(x, requires_grad=True) for x in (v, g, ct))
@@ -191,9 +191,8 @@ class Jax:
     def __init__(self) -> None:
         self.jax = import_module("jax")
         self.np = import_module("jax.numpy")
-        self.weight, self.gradient, self.second, self.jvp = map(
-            self.compiled, (self.formula, self.first_order, self.second_order, self.forward_mode)
-        )
+        self.weight, self.gradient = self.compiled(self.formula), self.compiled(self.first_order)
+        self.second, self.jvp = self.compiled(self.second_order), self.compiled(self.forward_mode)
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A function of NumPy arrays, in float64 where they are."""
@@ -220,8 +219,8 @@ class Jax:
     def second_order(self, v: Any, g: Any, ct: Any, a: Any, b: Any, axis: Axis) -> Any:
         """The gradient of ⟨a, ∇v⟩ + ⟨b, ∇g⟩ by JAX."""
 
-        def total(*primals: Any) -> Any:
-            dv, dg = self.first_order(*primals, axis)
+        def total(v: Any, g: Any, ct: Any) -> Any:
+            dv, dg = self.first_order(v, g, ct, axis)
             return (dv * a).sum() + (dg * b).sum()
 
         return self.jax.grad(total, (0, 1, 2))(v, g, ct)
@@ -239,7 +238,7 @@ class Equinox(Jax):
         self.eqx = import_module("equinox")
         members = {"__annotations__": {"weight": Any}, "__call__": lambda self, _: self.weight}
         self.weight_alone = type("WeightAlone", (self.eqx.Module,), members)
-        self.copy, self.state = map(self.in_float64, (self.copied, self.restored))
+        self.copy, self.state = self.in_float64(self.copied), self.in_float64(self.restored)
 
     def layer(self, v: Any, g: Any, axis: Axis) -> Any:
         """A WeightNorm of these values."""

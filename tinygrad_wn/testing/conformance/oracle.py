@@ -62,14 +62,15 @@ class Slices:
         """Take arrays of floats: v of any shape, and g with size 1 on each axis that a slice runs over."""
         self.rest = tuple(i for i in range(v.ndim) if axis is None or i != axis % v.ndim)
         self.n = max(v.size // max(g.size, 1), 1)
+        self.norm: Any
         with localcontext(DIGITS):
             self.v, self.g = exact(v), exact(g)
             self.norm = square_root(self.along(self.v * self.v))
             self.u = self.v / self.norm
 
-    def along(self, x: Array) -> Array:
+    def along(self, x: Any) -> Any:
         """Σ over each slice; summed axes stay with size 1."""
-        return np.asarray(np.sum(x, axis=self.rest, keepdims=True) if self.rest else x)
+        return np.sum(x, axis=self.rest, keepdims=True)
 
     def weight(self) -> Truth:
         """Equation 2: w = g v / ‖v‖."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import draws
-from .oracle import DIGITS, decimals, exact, length
+from .oracle import DIGITS, exact, length
 from .trial import RESULTS, Given, LackingError, RaisedError, Trial, plain
 
 if TYPE_CHECKING:
@@ -51,10 +51,8 @@ def orthogonality(trial: Trial) -> None:
     dots, bounds = trial.truth().dot_of_gradient(trial["ct"], grad_v)
     if np.any(dots > bounds):
         worst = float(np.max(dots))
-        shown = (
-            f"print(grad_v.tolist(), np.sum(v * grad_v, dtype=float))\n# found {plain(grad_v)}, of which the product \
-with v is up to {worst:.1e} in a slice\n# right 0.0 in each slice"
-        )
+        product = f"whose product with v is up to {worst:.1e} in a slice"
+        shown = f"print(grad_v.tolist())\n# found {plain(grad_v)}, {product}\n# right: 0 in each slice"
         raise trial.failure("gradient", f"grad_v is not at a right angle to v: their product is {worst:.1e}", shown)
 
 
