@@ -6,6 +6,7 @@ CI=true) or `night` (many more examples).
 
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -44,3 +45,15 @@ def _no_leaks() -> Iterator[None]:
     after = state()
     leaked = [name for name in before if before[name] != after[name]]
     assert not leaked, f"the test leaks {', '.join(leaked)}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect tests that need libraries which are not installed."""
+    without = [
+        item
+        for item in items
+        if any(find_spec(library) is None for mark in item.iter_markers("peers") for library in mark.args)
+    ]
+    if without:
+        config.hook.pytest_deselected(items=without)
+        items[:] = [item for item in items if item not in without]

@@ -108,9 +108,10 @@ class Ours:
         layer.weight.v.data, layer.weight.g.data = other_v, other_g
         return twin().detach().numpy(), layer().detach().numpy()
 
-    def state(self, v: Array, g: Array, axis: Axis) -> Arrays:
-        layer, other = (WeightAlone(nn.WeightNorm(x, y, axis)) for x, y in ((v, g), (np.ones_like(v), g * 0)))
+    def state(self, v: Array, g: Array, other_v: Array, other_g: Array, axis: Axis) -> Arrays:
+        layer, other = (WeightAlone(nn.WeightNorm(x, y, axis)) for x, y in ((v, g), (other_v, other_g)))
         other.load_state_dict(layer.state_dict())
+        layer.weight.v.data, layer.weight.g.data = other_v, other_g
         return other.weight.v.numpy(), other.weight.g.numpy(), other().detach().numpy()
 
 
@@ -135,6 +136,12 @@ class PyTorch:
     def parts(self, layer: Any) -> Arrays:
         """Parameters v and g of a layer."""
         return layer.parametrizations.weight.original1, layer.parametrizations.weight.original0
+
+    def fill(self, layer: Any, other: Any) -> None:
+        """Write the v and g of another layer into this one."""
+        with self.torch.no_grad():
+            for part, new in zip(self.parts(layer), self.parts(other), strict=True):
+                part.copy_(new)
 
     def arrays(self, g: Array, *tensors: Any) -> Arrays:
         """Arrays of tensors; those of shape () are for g."""
@@ -172,17 +179,16 @@ class PyTorch:
         return folded
 
     def copy(self, v: Array, g: Array, other_v: Array, other_g: Array, axis: Axis) -> Arrays:
-        layer, other = self.layer(v.copy(), g.copy(), axis), self.layer(other_v, other_g, axis)
+        layer = self.layer(v.copy(), g.copy(), axis)
         twin = copying.deepcopy(layer)
-        with self.torch.no_grad():
-            for part, new in zip(self.parts(layer), self.parts(other), strict=True):
-                part.copy_(new)
+        self.fill(layer, self.layer(other_v, other_g, axis))
         return self.arrays(g, twin.weight, layer.weight)
 
-    def state(self, v: Array, g: Array, axis: Axis) -> Arrays:
-        layer = self.layer(np.ones_like(v), np.ones_like(g), axis)
-        layer.load_state_dict(self.layer(v, g, axis).state_dict())
-        return self.arrays(g, *self.parts(layer), layer.weight)
+    def state(self, v: Array, g: Array, other_v: Array, other_g: Array, axis: Axis) -> Arrays:
+        layer, other = self.layer(v.copy(), g.copy(), axis), self.layer(other_v.copy(), other_g.copy(), axis)
+        other.load_state_dict(layer.state_dict())
+        self.fill(layer, self.layer(other_v, other_g, axis))
+        return self.arrays(g, *self.parts(other), other.weight)
 
 
 class Jax:
@@ -259,12 +265,12 @@ class Equinox(Jax):
         twin = copying.deepcopy(layer)
         return self.w(twin), self.w(self.layer(other_v, other_g, axis))
 
-    def restored(self, v: Any, g: Any, axis: Axis) -> Any:
-        """Through the bytes of a file."""
+    def restored(self, v: Any, g: Any, other_v: Any, other_g: Any, axis: Axis) -> Any:
+        """Through the bytes of a file; the first layer is never written into."""
         file = io.BytesIO()
         self.eqx.tree_serialise_leaves(file, self.layer(v, g, axis))
         file.seek(0)
-        layer = self.eqx.tree_deserialise_leaves(file, self.layer(np.ones_like(v), np.ones_like(g), axis))
+        layer = self.eqx.tree_deserialise_leaves(file, self.layer(other_v, other_g, axis))
         return layer.layer.weight, layer.g, self.w(layer)
 
 

@@ -31,8 +31,9 @@ class Implementation:
     | `second(v, g, ct, a, b, axis)` | the gradient of ⟨a, ∇v⟩ + ⟨b, ∇g⟩ by (v, g, ct) |
     | `jvp(v, g, dv, dg, axis)` | the derivative of w along (dv, dg) |
     | `fold(v, g, axis)` | the weight of a layer of (v, g) from which weight normalization was taken away |
-    | `copy(v, g, other_v, other_g, axis)` | of a layer that is copied, then given the others: w of the copy, w of it |
-    | `state(v, g, axis)` | the state of a layer of (v, g) is put into another layer: its v, g and w |
+    | `copy(v, g, other_v, other_g, axis)` | a layer of (v, g) is copied, then given the others: w of copy and layer |
+    | `state(v, g, other_v, other_g, axis)` | a layer of the others takes the state of one of (v, g), which is then |
+    | | given the others: v, g and w of the layer that took the state |
 
     `dtypes` are those it computes in, and `axes` those it takes where it does not take every axis and None. A function
     says that it lacks something by NotImplementedError. `setup` are the lines of Python that bind `wn` to this object,

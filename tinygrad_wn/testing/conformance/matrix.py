@@ -19,7 +19,12 @@ class Failure:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`status` is "right", "wrong" or "lacking", with the failing examples, or why it is lacking."""
+    """`status` is "right", "wrong" or "lacking", with the failing examples, or why it is lacking.
+
+    >>> from tinygrad_wn.testing import Implementation, check_weight_norm
+    >>> check_weight_norm(Implementation("mine", np.multiply), properties=["jvp"])["mine", "jvp"]
+    Verdict(status='lacking', failures=(), reason='there is no function jvp')
+    """
 
     status: str
     failures: tuple[Failure, ...] = ()

@@ -132,8 +132,8 @@ class Slices:
 
 
 def exact(x: Array) -> Array:
-    """The same numbers as decimals."""
-    return np.asarray(decimals(x.astype(float)), object)
+    """The same numbers as decimals; decimals stay as they are."""
+    return x if x.dtype == object else np.asarray(decimals(x.astype(float)), object)
 
 
 def length(x: Array, slices: Slices) -> Array:

@@ -155,7 +155,7 @@ def copy(trial: Trial) -> None:
 
 
 def state(trial: Trial) -> None:
-    """Another layer that takes the state has the same v, g and w, bit for bit."""
+    """Another layer that takes the state has the same v, g and w, bit for bit, and keeps them."""
     trial.same("state", trial["v"], trial["g"], *trial.call("weight"))
 
 
@@ -183,6 +183,6 @@ PROPERTIES: dict[str, tuple[Check, ...]] = {
     "jvp": (Check("jvp", draws.trials("v", "g", "dv", "dg"), jvp),),
     "fold": (Check("fold", draws.trials("v", "g"), fold),),
     "copy": (Check("copy", draws.trials("v", "g", "other_v", "other_g"), copy),),
-    "state": (Check("state", draws.trials("v", "g"), state),),
+    "state": (Check("state", draws.trials("v", "g", "other_v", "other_g"), state),),
 }
 """Every property by its name, in the order of the matrix."""

@@ -20,7 +20,7 @@ ARGUMENTS = {
     "jvp": ("v", "g", "dv", "dg"),
     "fold": ("v", "g"),
     "copy": ("v", "g", "other_v", "other_g"),
-    "state": ("v", "g"),
+    "state": ("v", "g", "other_v", "other_g"),
 }
 RESULTS = {
     "weight": ("w",),
