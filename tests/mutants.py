@@ -1,11 +1,10 @@
 """Mutants of a module: copies that differ from it in one place, by a change that a programmer could have made."""
 
 import ast
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 SWAPPED = {
     ast.Add: ast.Sub,
@@ -62,6 +61,9 @@ These {survivors} do the same as the original, and are not caught:
 |---|---|"""
 
 
+TEXTBOOK = (Path(__file__).with_name("textbook.py"), ("OnPaper",))
+
+
 @dataclass(frozen=True)
 class Mutant:
     """Where it differs, and its source."""
@@ -70,41 +72,64 @@ class Mutant:
     source: str
 
 
-def mutants(source: str, leave_out: tuple[str, ...] = ()) -> Iterator[Mutant]:
+@cache
+def mutants(path: Path, leave_out: tuple[str, ...] = ()) -> list[Mutant]:
     """Every mutant of a source, but for those of classes and functions to leave out."""
-    tree = ast.parse(source)
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     original = ast.unparse(tree)
-    seen = {original}
-    for path, scope, names, node in places(tree):
-        if set(path) & set(leave_out):
+    found: dict[str, Mutant] = {}
+    for place in places(tree):
+        if set(place.path) & set(leave_out):
             continue
-        for changed in variants(node, names):
-            text = with_change(tree, node, changed)
-            if text not in seen:
-                seen.add(text)
+        for changed in variants(place.node, place.names):
+            place.put(changed or ast.Pass())
+            text = ast.unparse(ast.fix_missing_locations(tree))
+            place.put(place.node)
+            if text not in found and text != original:
                 lines = zip(original.splitlines(), text.splitlines(), strict=False)
                 before, after = next((a.strip(), b.strip()) for a, b in lines if a != b)
-                yield Mutant(f"{scope}: {before} → {after}", text)
+                found[text] = Mutant(f"{'.'.join(place.path)}: {before} → {after}", text)
+    return list(found.values())
 
 
-def places(tree: ast.Module) -> Iterator[tuple[tuple[str, ...], str, set[str], ast.AST]]:
-    """Every node inside of a function, with the names around it and those that the function has."""
+@dataclass(frozen=True)
+class Place:
+    """A node inside of a function, where it hangs, and the names of the function."""
 
-    def walk(node: ast.AST, path: tuple[str, ...], names: set[str]) -> Iterator[Any]:
-        for child in ast.iter_child_nodes(node):
+    node: ast.AST
+    parent: ast.AST
+    field: str
+    number: int | None
+    path: tuple[str, ...]
+    names: frozenset[str]
+
+    def put(self, node: ast.AST) -> None:
+        """Hang another node there."""
+        if self.number is None:
+            setattr(self.parent, self.field, node)
+        else:
+            getattr(self.parent, self.field)[self.number] = node
+
+
+def places(node: ast.AST, path: tuple[str, ...] = (), names: frozenset[str] = frozenset()) -> list[Place]:
+    """Every node inside of a function that is below a node."""
+    found = []
+    for field, value in ast.iter_fields(node):
+        for number, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
             if isinstance(child, ast.FunctionDef | ast.ClassDef):
-                held = {n.id for n in ast.walk(child) if isinstance(n, ast.Name)}
-                held |= {n.arg for n in ast.walk(child) if isinstance(n, ast.arg)}
-                yield from walk(child, (*path, child.name), held)
-            elif not isinstance(child, ast.arguments) and getattr(node, "attr", "") not in SAME_FOR_ALL:
-                if path:
-                    yield path, ".".join(path), names, child
-                yield from walk(child, path, names)
+                inside = list(ast.walk(child))
+                held = {n.id for n in inside if isinstance(n, ast.Name)} | {
+                    n.arg for n in inside if isinstance(n, ast.arg)
+                }
+                found += places(child, (*path, child.name), frozenset(held))
+            elif isinstance(child, ast.AST) and not isinstance(child, ast.arguments | ast.expr_context):
+                if path and getattr(node, "attr", "") not in SAME_FOR_ALL:
+                    found.append(Place(child, node, field, number, path, names))
+                found += places(child, path, names)
+    return found
 
-    yield from walk(tree, (), set())
 
-
-def variants(node: ast.AST, names: set[str]) -> Iterator[ast.AST | None]:
+def variants(node: ast.AST, names: frozenset[str]) -> Iterator[ast.AST | None]:
     """What could stand in the place of a node; None where a statement is left out."""
     match node:
         case ast.BinOp():
@@ -135,7 +160,7 @@ def other_terms(node: ast.BinOp) -> Iterator[ast.AST]:
         yield ast.BinOp(node.right, node.op, node.left)
 
 
-def other_names(node: ast.Name, name: str, names: set[str]) -> Iterator[ast.AST]:
+def other_names(node: ast.Name, name: str, names: frozenset[str]) -> Iterator[ast.AST]:
     """Another name that the function has, the transpose, other axes, a norm of 1."""
     yield from (ast.Name(other, ast.Load()) for other in NEIGHBOURS.get(name, ()) if other in names)
     if name in ("g", "v", "b"):
@@ -154,25 +179,9 @@ def other_calls(node: ast.Call) -> Iterator[ast.AST]:
         yield node.func.value
 
 
-def with_change(tree: ast.Module, node: ast.AST, changed: ast.AST | None) -> str:
-    """The source with one node exchanged."""
-    number = next(i for i, one in enumerate(ast.walk(tree)) if one is node)
-    twin = copy.deepcopy(tree)
-    target = list(ast.walk(twin))[number]
-
-    class Change(ast.NodeTransformer):
-        def visit(self, one: ast.AST) -> ast.AST:
-            if one is target:
-                return copy.deepcopy(changed) if changed else ast.Pass()
-            return super().generic_visit(one)
-
-    return ast.unparse(ast.fix_missing_locations(Change().visit(twin)))
-
-
 def page() -> str:
     """docs/mutants.md: every mutant of the careful textbook implementation, by the function that it differs in."""
-    source = Path(__file__).with_name("textbook.py").read_text(encoding="utf-8")
-    found = [mutant.name.split(": ", 1) for mutant in mutants(source, leave_out=("OnPaper",))]
+    found = [mutant.name.split(": ", 1) for mutant in mutants(*TEXTBOOK)]
     functions = dict.fromkeys(scope for scope, _ in found)
     lines = [HEAD.format(count=len(found), survivors=len(EQUIVALENT))]
     lines += [f"| `{name}` | {reason} |" for name, reason in EQUIVALENT.items()]
