@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 from mutants import EQUIVALENT, TEXTBOOK, mutants, page
-from test_project import ROOT
+from test_project import METADATA, ROOT
 from textbook import Careful, OnPaper, dot, others
 
 import tinygrad_wn as tg
 from tinygrad_wn.errors import ValueRangeError
 from tinygrad_wn.testing import Implementation, LibraryMissingError, adapter, check_weight_norm, conformance
 from tinygrad_wn.testing.conformance import draws
-from tinygrad_wn.testing.conformance.adapters import Ours, implementation
+from tinygrad_wn.testing.conformance.adapters import INSTALL, Ours, implementation
 from tinygrad_wn.testing.conformance.judge import judge
 from tinygrad_wn.testing.conformance.oracle import DIGITS, Slices, exact
 from tinygrad_wn.testing.conformance.properties import PROPERTIES
@@ -341,6 +341,10 @@ def test_a_library_that_is_not_installed_is_named_with_the_command_that_installs
     monkeypatch.setattr(conformance, "find_spec", lambda name: None)
     with pytest.raises(LibraryMissingError, match=r"pip install 'tinygrad_wn\[test\]'"):
         check_weight_norm(textbook())
+
+
+def test_the_extra_for_peers_brings_what_the_adapters_ask_for():
+    assert set(INSTALL.values()) < set(METADATA["project"]["optional-dependencies"]["peers"])
 
 
 def test_a_matrix_is_what_json_can_hold():

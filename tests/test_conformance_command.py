@@ -70,7 +70,7 @@ def test_what_is_missing_or_misspelt_is_one_line_and_exit_code_2(mine: Path, mon
     assert "not an Implementation; given: mine:weight; is: function" in refused("check", "mine:weight")
     assert "--json: cannot write there" in refused("check", "--json", mine / "absent" / "matrix.json")
     monkeypatch.setattr(conformance.adapters, "find_spec", lambda name: None)
-    assert "equinox is not installed; hint: pip install 'equinox'" in refused("check", "ours", "equinox")
+    assert "equinox is not installed; hint: pip install 'equinox>=0.13'" in refused("check", "ours", "equinox")
     monkeypatch.setattr(conformance, "find_spec", lambda name: None)
     assert "hypothesis is not installed; hint: pip install 'tinygrad_wn[test]'" in refused("check")
 

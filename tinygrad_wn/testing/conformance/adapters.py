@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Axis = int | None
 Arrays = tuple[Any, ...]
 
-INSTALL = {"torch": "torch==2.13.0", "equinox": "equinox", "jax": "jax==0.10.2"}
+INSTALL = {"torch": "torch==2.13.0", "equinox": "equinox>=0.13", "jax": "jax==0.10.2"}
 
 
 def adapter(name: str) -> Implementation:
