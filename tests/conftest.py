@@ -6,6 +6,8 @@ CI=true) or `night` (many more examples).
 
 import os
 from collections.abc import Iterator
+from importlib.metadata import version
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import settings
 import tinygrad_wn as tg
 from tinygrad_wn.kernels import kernels_are_on
 from tinygrad_wn.op import OPS, slot
+from tinygrad_wn.testing.conformance.adapters import INSTALL
 from tinygrad_wn.walk import recording
 
 settings.register_profile("dev", max_examples=20, deadline=None)
@@ -44,3 +47,21 @@ def _no_leaks() -> Iterator[None]:
     after = state()
     leaked = [name for name in before if before[name] != after[name]]
     assert not leaked, f"the test leaks {', '.join(leaked)}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect tests that need libraries which are not installed in the version that the tests are about."""
+    without = [
+        item
+        for item in items
+        if not all(is_there(library) for mark in item.iter_markers("peers") for library in mark.args)
+    ]
+    if without:
+        config.hook.pytest_deselected(items=without)
+        items[:] = [item for item in items if item not in without]
+
+
+def is_there(library: str) -> bool:
+    """Whether a peer is installed; as "torch==2.13.0" where its adapter says so, a local build of it included."""
+    _, _, wanted = INSTALL[library].partition("==")
+    return find_spec(library) is not None and wanted in ("", version(library).partition("+")[0])

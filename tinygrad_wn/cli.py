@@ -1,4 +1,4 @@
-"""The command line: `tinygrad-wn train`, `tinygrad-wn eval` and `tinygrad-wn bench`.
+"""The command line: `tinygrad-wn train`, `tinygrad-wn eval`, `tinygrad-wn check` and `tinygrad-wn bench`.
 
 Whatever is wrong with a command or a file ends in one line on stderr and exit code 2, before anything is trained.
 """
@@ -25,6 +25,7 @@ from rich.table import Table
 from . import __version__, data, io, nn, plots, train
 from .errors import ShapeError, StateError, TinygradWNError, ValueRangeError
 from .kernels.emitted import cache_folder, clear_cache
+from .testing.conformance import command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -36,7 +37,7 @@ SPLIT = {"test": 0.2, "seed": 0}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command, and give its exit code: 0, 2 for bad input, 130 after Ctrl-C.
+    """Run a command, and give its exit code: 0, 1 where a check fails, 2 for bad input, 130 after Ctrl-C.
 
     `argv` is what follows `tinygrad-wn`; None takes the arguments of the process. As `argparse` does, `--help` and
     `--version` end in SystemExit.
@@ -56,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 2
         terminal = sys.stdout.isatty()
         console = Console(force_terminal=terminal, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        if options.command == "check":
+            return command.check(options.libraries, options.json, console)
         with train.one_blas_thread():
             {"train": _train, "eval": _eval, "cache": _cache}[options.command](options, console)
     except KeyboardInterrupt:
@@ -118,6 +121,18 @@ def _parser() -> _Parser:
         allow_abbrev=False,
     )
     three.add_argument("--clear", action="store_true", help="remove them")
+
+    four = commands.add_parser(
+        "check",
+        help="judge the weight normalization of this package and of others",
+        description="Try what a weight normalization must do on examples that Hypothesis draws, and print a matrix: a "
+        "row for each property, a column for each library, and the smallest examples on which one is wrong. The exit "
+        "code is 1 where one is.",
+        allow_abbrev=False,
+    )
+    known = ", ".join(command.ADAPTERS)
+    four.add_argument("libraries", nargs="*", metavar="LIBRARY", help=f"{known}, or MODULE:NAME (default: ours)")
+    four.add_argument("--json", type=Path, metavar="FILE", help="write the matrix there, too")
 
     commands.add_parser("bench", help="measure speed beside other frameworks; needs a clone of the repository")
     return parser
