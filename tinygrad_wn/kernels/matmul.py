@@ -38,7 +38,7 @@ def product(c: Any, a: Any, b: Any, bias: Any, scales: Any, scaling: Any, floor:
     count = (k + 4) * both + BORDER // size
     room = near(c) if count * size <= NEAR else np.empty(count, c.dtype)
     shift = (room.ctypes.data + BORDER - 1) // BORDER * BORDER
-    scale, factor, copy = (shift + i * both * size for i in (1, 2, 4))
+    scale, factor, copy = shift + both * size, shift + 2 * both * size, shift + 4 * both * size
     _begin(c, shift, scaling)
     (b_k, b_col), (a_row, a_k), c_row = b.strides, a.strides, c.strides[0]
     for j in range(0, n, both):
