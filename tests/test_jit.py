@@ -235,7 +235,7 @@ def test_only_one_file_asks_numba_to_compile():
             and node.module not in ("jit", "compiled")
         )
     }
-    assert found == {"jit.py"}
+    assert found - {"adapters.py"} == {"jit.py"}  # adapters ask JAX for its own compiler
 
 
 def test_a_kernel_refuses_wrong_arrays_before_it_touches_them():

@@ -13,7 +13,10 @@ import pytest
 
 import tinygrad_wn as tg
 from tinygrad_wn import nn, optim
+from tinygrad_wn.kernels.address import address_of
+from tinygrad_wn.kernels.atomic import WORDS
 from tinygrad_wn.kernels.emitted import cache_folder, clear_cache, load
+from tinygrad_wn.kernels.team import SYNC, callers
 
 STEP = """
     import sys, time
@@ -96,7 +99,11 @@ def test_a_folder_is_made_and_cleared() -> None:
 
 def test_text_alone_decides_which_machine_code_runs() -> None:
     """Two texts that differ in a number are two modules, whatever was loaded before."""
-    found = [load(f"def part_0(given, table, threads):\n    return {n}\n", ["part_0"])[0](0, 0, 1) for n in (3, 4, 3)]
+    text = "def part_0(given, results, table, part, parts):\n    return {}\n"
+    meeting, table = np.zeros(WORDS, np.int64), np.zeros(SYNC + 2, np.int64)
+    table[SYNC] = address_of(meeting)
+    run, *_ = callers()
+    found = [run(load(text.format(n), ["part_0"])[0], 0, 0, address_of(table), 0) for n in (3, 4, 3)]
     assert found == [3, 4, 3]
 
 

@@ -122,7 +122,7 @@ def save_safetensors(
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     tg.interop.save_safetensors(tg.nn.Linear(3, 2).state_dict(), f"{folder}/net.safetensors")
-    ...     list(tg.interop.load_safetensors(f"{folder}/net.safetensors"))
+    ...     sorted(tg.interop.load_safetensors(f"{folder}/net.safetensors"))
     ['bias', 'weight']
     """
     package = _package()

@@ -19,7 +19,7 @@ from .jit import kernel, parallel_kernel, prange
 from .layouts import AnyLayout
 from .measure import LARGE, MEDIUM, NEAR_ONE, ROWS, measure, measure_inverse, rows_at_once, split, within
 from .room import near
-from .rows import dots_of_rows, row_across_split, row_stretched, row_stretched_near
+from .rows import dots_of_rows, row_across_near, row_across_split, row_stretched, row_stretched_near
 from .threads import parts
 from .vector import row_across, row_dot, row_scaled
 
@@ -102,24 +102,30 @@ def _normalize_rows(w: Any, v: Any, g: Any) -> Any:
 def pull_back_rows(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> None:
     """Rows of dv and dg by equation 3, no more than ROWS; dv may be ct. `kept` holds scales and inverse lengths."""
     count, room, numbers = v.shape[0], near(np.float64), near(v)
-    along, part, factor = room[:ROWS], room[ROWS : 2 * ROWS], room[2 * ROWS : 3 * ROWS]
-    high, low = numbers[:ROWS], numbers[ROWS : 2 * ROWS]
-    scale, inverse = kept[0], kept[1]
+    along, part, factor, by = room[:ROWS], room[ROWS : 2 * ROWS], room[2 * ROWS : 3 * ROWS], room[3 * ROWS : 4 * ROWS]
+    high, low, scale, inverse = numbers[:ROWS], numbers[ROWS : 2 * ROWS], kept[0], kept[1]
     _dots(along, scale, ct, v)
     for i in range(count):
         along[i] *= inverse[i]
-        part[i], factor[i] = along[i] * inverse[i] * scale[i], g[i, 0] * inverse[i] * scale[i]
+        part[i], factor[i] = along[i] * inverse[i], g[i, 0] * inverse[i]
         dg[i, 0] = along[i]
-    fits = v.itemsize == 4 and within(part, count, -MEDIUM, MEDIUM) and within(factor, count, -MEDIUM, MEDIUM)
+    fits = v.itemsize == 4 and within(part, count, -NEAR_ONE, NEAR_ONE) and within(factor, count, -NEAR_ONE, NEAR_ONE)
+    fits = fits and within(scale, count, -LARGE, LARGE)
+    folds = fits and within(scale, count, -NEAR_ONE, NEAR_ONE)
     if fits:
+        for i in range(count):
+            by[i] = scale[i] if folds else 1.0
+            part[i], factor[i] = part[i] * by[i], factor[i] * by[i]
         split(high, low, part, count)
     for i in range(count):
         to, from_ct = dv.ctypes.data + i * dv.strides[0], ct.ctypes.data + i * ct.strides[0]
-        start = v.ctypes.data + i * v.strides[0]
-        if fits:
-            row_across_split(v, to, from_ct, start, high[i], low[i], v.dtype.type(factor[i]), v.shape[1])
+        start, real = v.ctypes.data + i * v.strides[0], v.dtype.type
+        if folds:
+            row_across_near(v, to, from_ct, start, real(1), high[i], low[i], real(factor[i]), v.shape[1])
+        elif fits:
+            row_across_split(v, to, from_ct, start, real(scale[i]), high[i], low[i], real(factor[i]), v.shape[1])
         else:
-            row_across(v, to, from_ct, start, scale[i], along[i] * inverse[i], g[i, 0] * inverse[i], v.shape[1])
+            row_across(v, to, from_ct, start, scale[i], part[i], factor[i], v.shape[1])
 
 
 @kernel

@@ -181,32 +181,41 @@ does not multiply by the scale: it is in the factors.
 """
 
 
-@piece
-def row_across_split(
-    _typing: Any, like: Any, to: Any, ct: Any, v: Any, high: Any, low: Any, factor: Any, count: Any
-) -> Any:
-    """to ← factor·((ct - high·v) - low·v) over rows, in their dtype; `to` may be `ct` or `v`.
+def _across(scaled: bool) -> Any:
+    def emit(
+        _typing: Any, like: Any, to: Any, ct: Any, v: Any, scale: Any, high: Any, low: Any, factor: Any, count: Any
+    ) -> Any:
+        real, size = REAL[like.dtype], SIZE[like.dtype]
+        vector = ir.VectorType(real, VECTOR_BYTES // size)
 
-    A fused product and sum rounds once. So where ct and high·v cancel, their difference is right to its last bit, and
-    as long as high + low is a number of 48 bits, so is the whole of float32.
-    """
-    real, size = REAL[like.dtype], SIZE[like.dtype]
-    vector = ir.VectorType(real, VECTOR_BYTES // size)
+        def build(context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
+            _, to, ct, v, scale, high, low, factor, count = arguments
+            by, times = splat(at, scale, vector), splat(at, factor, vector)
+            parts = [splat(at, at.fneg(x), vector) for x in (high, low)]
 
-    def build(context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
-        _, to, ct, v, high, low, factor, count = arguments
-        times, parts = splat(at, factor, vector), [splat(at, at.fneg(x), vector) for x in (high, low)]
+            def value(x: Any, y: Any) -> Any:
+                y = at.fmul(y, by) if scaled else y
+                for part in parts:
+                    x = fused(at, y, part, x)
+                x = at.fmul(x, times)
+                return at.fmul(x, by) if scaled else x
 
-        def value(x: Any, y: Any) -> Any:
-            for part in parts:
-                x = fused(at, y, part, x)
-            return at.fmul(x, times)
+            _along(at, size, to, [ct, v], count, value, real)
+            return context.get_dummy_value()
 
-        _along(at, size, to, [ct, v], count, value, real)
-        return context.get_dummy_value()
+        number = like.dtype
+        return types.void(like, *[types.int64] * 3, number, number, number, number, types.int64), build
 
-    number = like.dtype
-    return types.void(like, *[types.int64] * 3, number, number, number, types.int64), build
+    return piece(emit)
+
+
+row_across_split, row_across_near = _across(scaled=True), _across(scaled=False)
+"""to ← factor·((ct - high·v̂) - low·v̂)·scale with v̂ = v·scale, over rows, in their dtype; `to` may be `ct` or `v`.
+
+A fused product and sum rounds once. So where ct and high·v̂ cancel, their difference is right to its last bit, and as
+long as high + low is a number of 48 bits, so is the whole of float32. The second one does not multiply by the scale,
+which is in the factors: that gives the same bits.
+"""
 
 
 @piece

@@ -157,8 +157,8 @@ def _running(
 
 @op(
     cases=[
-        case("():m,(3,n),(n),(n)", axis=1, momentum=0.1),
-        case("():m,(3,n),(n)", axis=1, momentum=None),
+        case("():4,(3,n),(n),(n)", axis=1, momentum=0.1),
+        case("():4,(3,n),(n)", axis=1, momentum=None),
         case("():m,(2,n,m),(n),(n)", axis=1, momentum=None),
     ],
     shape=_running,
