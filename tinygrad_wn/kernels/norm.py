@@ -23,6 +23,9 @@ from .rows import dots_of_rows, row_across_split, row_stretched, row_stretched_n
 from .threads import parts
 from .vector import row_across, row_dot, row_scaled
 
+AT_ONCE, IN_TWO = 2, 1
+"""Ways to stretch a row of float32 without float64: by one factor, or by a scale and then a factor."""
+
 WORTH_THREADS = 1 << 18
 """Numbers from which a second thread pays: 1.8 times as fast at (1024, 1024)."""
 
@@ -53,6 +56,14 @@ def _norm_rows(n: Any, v: Any) -> Any:
 
 
 @kernel
+def _way(scale: Any, factor: Any, both: Any, count: Any) -> Any:
+    """How rows of float32 may be stretched; 0: only in float64."""
+    if not within(factor, count, -NEAR_ONE, NEAR_ONE) or not within(scale, count, -LARGE, LARGE):
+        return 0
+    return AT_ONCE if within(both, count, -MEDIUM, MEDIUM) else IN_TWO
+
+
+@kernel
 def _stretched(w: Any, scale: Any, length: Any, v: Any, g: Any) -> None:
     """Rows of w from those of v, no more than ROWS, and what was measured of them."""
     count, room, pair = v.shape[0], near(np.float64), near(v)
@@ -61,16 +72,18 @@ def _stretched(w: Any, scale: Any, length: Any, v: Any, g: Any) -> None:
     for i in range(count):
         factor[i] = g[i, 0] / length[i]
         both[i] = factor[i] * scale[i]
-    fits = v.itemsize == 4 and within(factor, count, -NEAR_ONE, NEAR_ONE) and within(scale, count, -LARGE, LARGE)
-    folds = fits and within(both, count, -MEDIUM, MEDIUM)
-    if fits:
-        split(high, low, both if folds else factor, count)
+    way = _way(scale, factor, both, count) if v.itemsize == 4 else 0
+    if way == AT_ONCE:
+        split(high, low, both, count)
     for i in range(count):
         to, start = w.ctypes.data + i * w.strides[0], v.ctypes.data + i * v.strides[0]
-        by = v.dtype.type(scale[i])
-        if folds:
+        by, own = v.dtype.type(scale[i]), way
+        if way != AT_ONCE and v.itemsize == 4:  # its bits must not depend on the rows beside it
+            own = _way(scale[i:], factor[i:], both[i:], 1)
+            split(high[i:], low[i:], both[i:] if own == AT_ONCE else factor[i:], 1)
+        if own == AT_ONCE:
             row_stretched_near(v, to, start, by, high[i], low[i], v.shape[1])
-        elif fits:
+        elif own == IN_TWO:
             row_stretched(v, to, start, by, high[i], low[i], v.shape[1])
         else:
             row_scaled(v, to, start, scale[i], factor[i], v.shape[1])
@@ -110,12 +123,15 @@ def pull_back_rows(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> None
         along[i] *= inverse[i]
         part[i], factor[i] = along[i] * inverse[i] * scale[i], g[i, 0] * inverse[i] * scale[i]
         dg[i, 0] = along[i]
-    fits = v.itemsize == 4 and within(part, count, -MEDIUM, MEDIUM) and within(factor, count, -MEDIUM, MEDIUM)
-    if fits:
+    fit = v.itemsize == 4 and within(part, count, -MEDIUM, MEDIUM) and within(factor, count, -MEDIUM, MEDIUM)
+    if fit:
         split(high, low, part, count)
     for i in range(count):
         to, from_ct = dv.ctypes.data + i * dv.strides[0], ct.ctypes.data + i * ct.strides[0]
-        start = v.ctypes.data + i * v.strides[0]
+        start, fits = v.ctypes.data + i * v.strides[0], fit
+        if not fit and v.itemsize == 4:  # its bits must not depend on the rows beside it
+            fits = within(part[i:], 1, -MEDIUM, MEDIUM) and within(factor[i:], 1, -MEDIUM, MEDIUM)
+            split(high[i:], low[i:], part[i:], 1)
         if fits:
             row_across_split(v, to, from_ct, start, high[i], low[i], v.dtype.type(factor[i]), v.shape[1])
         else:
