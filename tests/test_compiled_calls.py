@@ -1,4 +1,4 @@
-"""What a compiled step may take for granted between two calls: its arguments, who wants gradients, who holds a result."""
+"""What a compiled step takes for granted between two calls: arguments, who wants gradients, who holds a result."""
 
 import numpy as np
 import pytest
