@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import DTypeError, GradientError, ShapeError
-from .op import Op, slot
+from .op import Op, changed, slot
 from .operators import Operators
 from .walk import Written, key_of, recorded, unsettled, walk
 
@@ -120,7 +120,9 @@ class Tensor(Operators):
             raise GradientError("requires_grad of a computed tensor follows from its inputs", hint="use t.detach()")
         if wanted and self.dtype.kind != "f":
             raise DTypeError("only float32 and float64 tensors can require a gradient", {"dtype": self.dtype})
-        self._wants = bool(wanted)
+        if self._wants is not bool(wanted):
+            self._wants = bool(wanted)
+            changed()
 
     def numpy(self) -> Array:
         """The values as a read-only NumPy view; `.copy()` makes an array of your own."""

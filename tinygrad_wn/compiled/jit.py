@@ -60,8 +60,9 @@ class Compiled:
         written.serial = next(serials)
         if not written.waits:
             overwritten_by_step(written)
+        found = box[0]  # counted from here on: a thread that takes the box next sees that somebody holds it
         step.box = box
-        return box[0]
+        return found
 
     def _looked_up(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if slot.over.get() is not None:
@@ -93,6 +94,7 @@ class Compiled:
         args, kwargs = together(structure, iter(given))
         result, recorder = recorded(lambda: self.function(*args, **kwargs), own)
         recorder.forget_gradients()
+        recorder.depends_on_leaves()
         outputs: list[Any] = []
         shape = apart((result,), outputs)
         self.newest = Step(recorder, arrays, shape, outputs)

@@ -233,6 +233,11 @@ class Recorder:
         """A compiled step is one for as long as `thing` keeps its attributes."""
         self.record.things[id(thing)] = thing
 
+    def depends_on_leaves(self) -> None:
+        """A compiled step is one for as long as the same tensors from outside require a gradient."""
+        leaves = [leaf for leaf in self._leaves.values() if not self.made(leaf)]
+        self.depends_on(lambda: [leaf._wants for leaf in leaves])
+
     def forget_gradients(self) -> None:
         """Take away the gradients that the recorded step left: compiled steps leave none."""
         for leaf in self._leaves.values():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -13,13 +15,15 @@ from ..errors import CompileError
 from ..kernels.address import address_of, place_in
 from ..kernels.atomic import LINE, WORDS
 from ..kernels.emitted import load
-from ..kernels.team import SLEEPERS, TAKEN_ALREADY, callers, team
+from ..kernels.team import SLEEPERS, SYNC, TAKEN_ALREADY, callers, team
 from ..op import OPS, changes
 from ..tensor import Tensor, as_array, overwritten, overwritten_by_step, wrap
 from ..walk import Written
 from .lower import work
+from .lying import Lying
 from .plan import BORDER, Plan, plan
 from .record import Call, Memory, Number, Recorder, View
+from .sweep import contiguous
 from .trees import together
 from .writer import Text, Writer
 
@@ -79,6 +83,7 @@ class Step:
         self.box: Box | None = None
         self.single = structure == (tuple, ("array",)) and len(self.outputs) == 1
         self.busy = threading.RLock()
+        _steps.add(self)
         self.changes = -1
         """What `changes` was when all that the step depends on was looked at."""
         self.attributes = [(thing, dict(vars(thing))) for thing in self.record.things.values()]
@@ -102,7 +107,7 @@ class Step:
         ):
             found.memory.kind, found.memory.place = "result", place
             return found
-        copy = View(Memory("result", x._data, place), 0, found.shape, _contiguous(found), found.dtype)
+        copy = View(Memory("result", x._data, place), 0, found.shape, contiguous(found.shape, found.dtype), found.dtype)
         recorder.record.calls.append(Call(OPS["stop_gradient"], (found,), {}, (copy,), False, ""))
         return copy
 
@@ -267,7 +272,7 @@ class Step:
         else:
             one = x.memory.owner if kind == "outside" else (results if kind == "result" else given)[place]
             base = address_of(one._data if isinstance(one, Tensor) else one)
-        return np.asarray(_Lying(base + x.start, x.shape, x.steps, x.dtype))
+        return np.asarray(Lying(base + x.start, x.shape, x.steps, x.dtype))
 
     def _by_definition(self, call: Call, given: tuple[Any, ...], results: tuple[Array, ...]) -> None:
         found = call.op.compute([self._array(x, given, results) for x in call.operands], call.params)
@@ -278,23 +283,17 @@ class Step:
         """Raise what the call that failed raises on its operands."""
         call = self.text.failing[status - 1]
         call.op.compute([self._array(x, given, results) for x in call.operands], call.params)
-        raise CompileError(
-            f"{call.op.name} failed in a compiled step", {"line": call.line}, hint="compare it with eager"
-        )
+        what = f"{call.op.name} failed in a compiled step"
+        raise CompileError(what, {"line": call.line}, hint="compare it with eager")
 
 
-class _Lying:
-    """Memory that NumPy can look at."""
-
-    def __init__(self, address: int, shape: tuple[int, ...], steps: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self.__array_interface__ = {
-            "data": (address, False),
-            "shape": shape,
-            "strides": steps,
-            "typestr": dtype.str,
-            "version": 3,
-        }
+def _renew() -> None:
+    """In a forked child, no step is running: the thread that ran one is not there."""
+    for step in _steps:
+        step.busy = threading.RLock()
+        step.room[int(step.table[SYNC]) - address_of(step.room) :][: 8 * WORDS] = 0
 
 
-def _contiguous(x: View) -> tuple[int, ...]:
-    return np.empty(x.shape, x.dtype).strides
+_steps: weakref.WeakSet[Step] = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)

@@ -261,7 +261,7 @@ class Writer:
         self.add("at = reads_c(int64, table, (1 << 32,), (8,))")
         self.add("now = reads_c(float64, at[1], (1 << 32,), (8,))")
         for name, items, size in (("argument_", "given", self.arguments), ("result_", "results", self.results)):
-            if size:
+            if size or items == "given":
                 self.add(f"if {self.use('memory', 'length')}({items}) != {size}:")
                 self.add("    return -1")
             item = self.use("memory", "item") if size else ""

@@ -23,6 +23,9 @@ from .rows import dots_of_rows, row_across_near, row_across_split, row_stretched
 from .threads import parts
 from .vector import row_across, row_dot, row_scaled
 
+AT_ONCE, IN_TWO = 2, 1
+"""Ways to stretch a row of float32 without float64: by one factor, or by a scale and then a factor."""
+
 WORTH_THREADS = 1 << 18
 """Numbers from which a second thread pays: 1.8 times as fast at (1024, 1024)."""
 
@@ -53,6 +56,14 @@ def _norm_rows(n: Any, v: Any) -> Any:
 
 
 @kernel
+def _way(scale: Any, factor: Any, both: Any, count: Any) -> Any:
+    """How rows of float32 may be stretched; 0: only in float64."""
+    if not within(factor, count, -NEAR_ONE, NEAR_ONE) or not within(scale, count, -LARGE, LARGE):
+        return 0
+    return AT_ONCE if within(both, count, -MEDIUM, MEDIUM) else IN_TWO
+
+
+@kernel
 def _stretched(w: Any, scale: Any, length: Any, v: Any, g: Any) -> None:
     """Rows of w from those of v, no more than ROWS, and what was measured of them."""
     count, room, pair = v.shape[0], near(np.float64), near(v)
@@ -61,16 +72,18 @@ def _stretched(w: Any, scale: Any, length: Any, v: Any, g: Any) -> None:
     for i in range(count):
         factor[i] = g[i, 0] / length[i]
         both[i] = factor[i] * scale[i]
-    fits = v.itemsize == 4 and within(factor, count, -NEAR_ONE, NEAR_ONE) and within(scale, count, -LARGE, LARGE)
-    folds = fits and within(both, count, -MEDIUM, MEDIUM)
-    if fits:
-        split(high, low, both if folds else factor, count)
+    way = _way(scale, factor, both, count) if v.itemsize == 4 else 0
+    if way == AT_ONCE:
+        split(high, low, both, count)
     for i in range(count):
         to, start = w.ctypes.data + i * w.strides[0], v.ctypes.data + i * v.strides[0]
-        by = v.dtype.type(scale[i])
-        if folds:
+        by, own = v.dtype.type(scale[i]), way
+        if way != AT_ONCE and v.itemsize == 4:  # its bits must not depend on the rows beside it
+            own = _way(scale[i:], factor[i:], both[i:], 1)
+            split(high[i:], low[i:], both[i:] if own == AT_ONCE else factor[i:], 1)
+        if own == AT_ONCE:
             row_stretched_near(v, to, start, by, high[i], low[i], v.shape[1])
-        elif fits:
+        elif own == IN_TWO:
             row_stretched(v, to, start, by, high[i], low[i], v.shape[1])
         else:
             row_scaled(v, to, start, scale[i], factor[i], v.shape[1])
@@ -99,30 +112,36 @@ def _normalize_rows(w: Any, v: Any, g: Any) -> Any:
 
 
 @kernel
+def _splits(part: Any, factor: Any, scale: Any) -> Any:
+    """Whether the first row can be computed in float32."""
+    near_one = within(part, 1, -NEAR_ONE, NEAR_ONE) and within(factor, 1, -NEAR_ONE, NEAR_ONE)
+    return near_one and within(scale, 1, -LARGE, LARGE)
+
+
+@kernel
 def pull_back_rows(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> None:
     """Rows of dv and dg by equation 3, no more than ROWS; dv may be ct. `kept` holds scales and inverse lengths."""
     count, room, numbers = v.shape[0], near(np.float64), near(v)
-    along, part, factor, by = room[:ROWS], room[ROWS : 2 * ROWS], room[2 * ROWS : 3 * ROWS], room[3 * ROWS : 4 * ROWS]
+    along, part, factor = room[:ROWS], room[ROWS : 2 * ROWS], room[2 * ROWS : 3 * ROWS]
     high, low, scale, inverse = numbers[:ROWS], numbers[ROWS : 2 * ROWS], kept[0], kept[1]
     _dots(along, scale, ct, v)
     for i in range(count):
         along[i] *= inverse[i]
         part[i], factor[i] = along[i] * inverse[i], g[i, 0] * inverse[i]
         dg[i, 0] = along[i]
-    fits = v.itemsize == 4 and within(part, count, -NEAR_ONE, NEAR_ONE) and within(factor, count, -NEAR_ONE, NEAR_ONE)
-    fits = fits and within(scale, count, -LARGE, LARGE)
-    folds = fits and within(scale, count, -NEAR_ONE, NEAR_ONE)
-    if fits:
+    near_one = within(part, count, -NEAR_ONE, NEAR_ONE) and within(factor, count, -NEAR_ONE, NEAR_ONE)
+    folds = v.itemsize == 4 and near_one and within(scale, count, -NEAR_ONE, NEAR_ONE)
+    if folds:
         for i in range(count):
-            by[i] = scale[i] if folds else 1.0
-            part[i], factor[i] = part[i] * by[i], factor[i] * by[i]
+            part[i], factor[i] = part[i] * scale[i], factor[i] * scale[i]
+    if v.itemsize == 4:
         split(high, low, part, count)
     for i in range(count):
         to, from_ct = dv.ctypes.data + i * dv.strides[0], ct.ctypes.data + i * ct.strides[0]
         start, real = v.ctypes.data + i * v.strides[0], v.dtype.type
         if folds:
             row_across_near(v, to, from_ct, start, real(1), high[i], low[i], real(factor[i]), v.shape[1])
-        elif fits:
+        elif v.itemsize == 4 and _splits(part[i:], factor[i:], scale[i:]):  # not a matter of the rows beside it
             row_across_split(v, to, from_ct, start, real(scale[i]), high[i], low[i], real(factor[i]), v.shape[1])
         else:
             row_across(v, to, from_ct, start, scale[i], part[i], factor[i], v.shape[1])

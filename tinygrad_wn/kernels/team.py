@@ -172,6 +172,7 @@ class Team:
 
     def __init__(self) -> None:
         self.changing = threading.Lock()
+        self.asked = self.forked = False
         self.events: list[threading.Event] = []
         self.threads: list[threading.Thread] = []
         room = np.zeros((MOST + 2) * BOX // 8, np.int64)
@@ -179,26 +180,34 @@ class Team:
         """Mailboxes, and on the line before them how many helpers may be asked."""
 
     def ready(self) -> int:
-        """Where the mailboxes are of one helper less than `get_num_threads` says; 0 in a process that was forked."""
-        wanted = min(get_num_threads() - 1, MOST)
+        """Where the mailboxes are of one helper less than `get_num_threads` says; none in a process that was forked."""
         with self.changing:
-            while len(self.events) < wanted:
-                event, box = threading.Event(), self.boxes + len(self.events) * BOX
-                self._word(box)[0] = ASLEEP
-                self.events.append(event)
-                self.threads.append(
-                    threading.Thread(target=self._work, args=(box, event, entry(_serve, 1)), daemon=True)
-                )
-                self.threads[-1].start()
-            self._word(self.boxes - LINE)[0] = wanted
+            self.asked = True
+            wanted = 0 if self.forked else min(get_num_threads() - 1, MOST)
+            while len(self.events) < wanted and self._begun():
+                pass
+            self._word(self.boxes - LINE)[0] = min(wanted, len(self.events))
         return self.boxes
+
+    def _begun(self) -> bool:
+        """Whether the system gives one more helper."""
+        event, box = threading.Event(), self.boxes + len(self.events) * BOX
+        thread = threading.Thread(target=self._work, args=(box, event, entry(_serve, 1)), daemon=True)
+        self._word(box)[0] = ASLEEP
+        try:
+            thread.start()
+        except RuntimeError:
+            return False
+        self.events.append(event)
+        self.threads.append(thread)
+        return True
 
     def _word(self, address: int) -> Any:
         return self.room[(address - address_of(self.room)) // 8 :]
 
     def adjust(self) -> None:
-        """Take the number of threads over, if there are helpers."""
-        if self.events:
+        """Take the number of threads over, if a step has asked for helpers."""
+        if self.asked:
             self.ready()
 
     def wake(self) -> None:
@@ -210,6 +219,7 @@ class Team:
     def renew(self) -> None:
         """Begin anew, without helpers: threads of a parent process are not in its child."""
         self.changing, self.events, self.threads, self.room[:] = threading.Lock(), [], [], 0
+        self.forked = True
 
     def dismiss(self) -> None:
         """End all helpers, before the interpreter takes away the code that they run."""

@@ -1,0 +1,89 @@
+"""What a compiled step takes for granted between two calls: arguments, who wants gradients, who holds a result."""
+
+import numpy as np
+import pytest
+
+import tinygrad_wn as tg
+
+
+def test_a_step_without_arguments_is_not_the_one_with_some():
+    w = tg.tensor([1.0, 2.0])
+    step = tg.jit(lambda x=None, times=2: w * times if x is None else w * x)
+    for _ in range(3):
+        assert step().numpy().tolist() == [2, 4]
+    assert step(tg.tensor([3.0, 3.0])).numpy().tolist() == [3, 6]
+    assert step(None, 5).numpy().tolist() == [5, 10]
+
+
+def test_a_parameter_that_is_frozen_stays_as_it_is_until_it_is_trained_again():
+    p, q = (tg.tensor([1.0, 2.0], requires_grad=True) for _ in range(2))
+    optimizer = tg.optim.SGD([p, q], lr=0.1)
+
+    @tg.jit
+    def step(x):
+        optimizer.zero_grad()
+        loss = (x * p * q).sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    for wanted in (True, True, True, False, False, True, True):
+        p.requires_grad = wanted
+        before = [x.numpy().copy() for x in (p, q)]
+        step(tg.ones(2))
+        assert [bool(np.any(x.numpy() != old)) for x, old in zip((p, q), before, strict=True)] == [wanted, True]
+    assert len(step.steps) == 1
+
+
+def test_a_result_that_somebody_can_still_see_is_not_written_again():
+    step = tg.jit(lambda x: (x * x).sum())
+    seen = [lambda y: y, lambda y: y.numpy(), lambda y: memoryview(y.numpy()), lambda y: y.detach(), lambda y: {"y": y}]
+    seen += [lambda y: y.numpy().reshape(1), lambda y: y.detach().numpy()[None], lambda y: iter([y])]
+    held = [(k, look(step(tg.full(3, float(k))))) for k, look in enumerate(seen) for _ in range(3)]
+    w = tg.tensor(1.0, requires_grad=True)
+    products = [step(tg.full(3, float(k))) * w for k in range(4)]
+    for k, found in held:
+        value = found["y"] if isinstance(found, dict) else next(found) if hasattr(found, "__next__") else found
+        assert float(np.asarray(value).reshape(())) == 3 * k * k
+    for k, y in enumerate(products):
+        assert y.gradient(w)[0].item() == 3 * k * k
+
+
+def test_a_result_comes_without_what_was_done_to_the_one_before():
+    step = tg.jit(lambda x: (x * x).sum())
+    for k in range(5):
+        y = step(tg.full(3, float(k)))
+        assert (y.item(), y.requires_grad, y.grad) == (3 * k * k, False, None)
+        y.requires_grad = True
+        (y * 2.0).backward()
+        y.data = -1.0
+        del y
+
+
+def test_a_graph_from_before_a_step_that_writes_refuses_and_one_from_after_does_not():
+    w = tg.tensor([1.0, 2.0], requires_grad=True)
+    optimizer = tg.optim.SGD([w], lr=0.1)
+
+    @tg.jit
+    def step(x):
+        optimizer.zero_grad()
+        loss = (x * w * w).sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    for _ in range(4):
+        early = (w * w).sum()
+        _, pull = tg.vjp(lambda v: (v * w).sum(), tg.ones(2))
+        step(tg.ones(2))
+        late = (w * w).sum()
+        for refused in (
+            early.backward,
+            lambda y=early: y.gradient(w, create_graph=True),
+            lambda p=pull: p(tg.ones(())),
+        ):
+            with pytest.raises(tg.errors.GradientError, match="overwritten"):
+                refused()
+        (slope,) = late.gradient(w, create_graph=True)
+        np.testing.assert_array_equal(slope.detach().numpy(), 2 * w.numpy())
+        np.testing.assert_array_equal(slope.sum().gradient(w)[0].numpy(), [2, 2])
