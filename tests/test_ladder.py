@@ -5,7 +5,7 @@ is equation 3 in 60 digits (`testing/conformance/oracle.py`), which must equal e
 what rounding explains: a count of roundings, times half an ε, times each sum with its terms taken absolutely.
 """
 
-from decimal import localcontext
+from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
@@ -89,7 +89,7 @@ def test_equation_3_equals_equation_4_in_decimals(dtype, data):
     with localcontext(DIGITS):
         c, w = exact(ct), one.weight().value
         projected = one.g / one.norm * (c - w * one.along(w * c) / one.along(w * w))
-        assert np.all(abs(projected - dv.value) <= dv.magnitude * 10**-40)
+        assert np.all(abs(projected - dv.value) <= dv.magnitude * Decimal("1e-40"))
 
 
 COMPILED = [((3, 5), 0), ((4, 3), 1), ((6,), None), ((2, 3, 4), (0, 2)), ((2, 2, 3, 2), 1), ((5, 1), 0)]
@@ -120,23 +120,26 @@ def layer(x, v, g, bias):
     return y, tg.square(y).sum().gradient(x, g)
 
 
-compiled_layer = tg.jit(layer)
-LAYERS = [(3, 5), (20, 7), (1, 9), (190, 190)]
-"""(out, in): v of few numbers is turned and measured once, a larger one read in panels."""
+compiled = {np.float32: tg.jit(layer), np.float64: tg.jit(layer)}
+SMALL, LARGE = (20, 7), (190, 190)
+LAYERS = [(SMALL, 1), (SMALL, 4), (SMALL, 5), ((3, 5), 40), ((1, 9), 5), (LARGE, 2), (LARGE, 40)]
+"""(out, in) and rows of the batch. v of few numbers is turned and measured once, unless the batch has up to 4 rows; a
+larger one is read in panels. The cotangent of a batch of twice as many rows as there are outputs goes its own way.
+"""
 
 
 @both
 @settings(phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(data=st.data())
 def test_the_scale_of_v_changes_no_bit_of_a_layer(dtype, data):
-    shape, rows = data.draw(st.sampled_from(LAYERS)), data.draw(st.sampled_from([1, 2, 4, 5, 40]))
+    shape, rows = data.draw(st.sampled_from(LAYERS))
     kind = np.finfo(dtype)
     k = data.draw(st.sampled_from([kind.minexp, -21, -20, -19, 20, kind.maxexp - 1]) | st.integers(kind.minexp, 120))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     v = (rng.uniform(1, 2, shape) * rng.choice([-1, 1, 0], shape, p=[0.45, 0.45, 0.1])).astype(dtype)
     v[:, 0] = 1
     x, g, bias = (rng.standard_normal(s).astype(dtype) for s in ((rows, shape[1]), (shape[0], 1), shape[0]))
-    for run in (layer, compiled_layer):
+    for run in (layer, compiled[dtype]):
         ends = []
         for power in (0, 0, k):
             scaled = np.ldexp(v, power).astype(dtype)

@@ -184,7 +184,8 @@ def weight_norm_pullback(ct: Real, v: NonZero, g: Real, axis: Axis = 0) -> tuple
 
 @weight_norm_pullback.vjp
 def weight_norm_pullback_vjp(cts: Any, _: Any, ct: Tensor, v: Tensor, g: Tensor, *, axis: Axis) -> Any:
-    return tuple(weight_norm_second(*cts, ct, v, g, axis=axis))
+    a, b = cts
+    return tuple(weight_norm_second(a, b, ct, v, g, axis=axis))
 
 
 def _second_shape(a: Shape, b: Shape, ct: Shape, v: Shape, g: Shape, *, axis: Axis) -> tuple[Shape, Shape, Shape]:
