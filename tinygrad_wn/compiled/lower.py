@@ -155,7 +155,7 @@ class Lowering:
         if (v, g) not in self.weights:
             o, k = v.shape
             columns = turned(made((k, o), v.dtype, -(-o // LANES) * LANES))
-            lengths, _, factors = self._measured(v, g, columns, made((3, o), v.dtype))
+            lengths, _, factors = self._measured(v, g, columns, made((4, o), v.dtype))
             self._add("weight_norm", (v, g), (columns, lengths, factors), call, axis=0)
         _, columns, factors = self.weights[v, g]
         self._add("linear", (x, columns, bias, factors), (y,), call)

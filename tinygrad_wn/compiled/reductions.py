@@ -270,3 +270,28 @@ def weight_norm_pullback(to: Writer, call: Call) -> bool:
     at.store(f"{at.x(2, WIDE)} * ({at.x(1, WIDE)} - {along} * ({unit})) / {length} * {scale}", each=True)
     at.store(along, 1)
     return at.end()
+
+
+@rule("weight_norm_second")
+def weight_norm_second(to: Writer, call: Call) -> bool:
+    """Cotangents of ∇w, v and g in `weight_norm_pullback`."""
+    a, b, ct, v, g = call.operands
+    if not known(*call.operands, *call.results) or not isinstance(v, View):
+        return False
+    turned = Call(call.op, (v, a, ct, g, b), call.params, call.results, call.writes, call.line)
+    at, plus = _sweep(to, turned, other_axes(call.params["axis"], len(v.shape)), inputs=5), to.use("loss", "plus")
+    scale, squares = _measured(at, v)
+    at.fails(call, f"{squares} == 0")
+    length = at.fold(WIDE, f"{to.use('reduce', 'root')}({squares})", "{0}")
+    unit = f"({at.x(0, WIDE)} * {scale} / {length})"
+    along_a, along_ct = (at.fold(WIDE, "0.0", f"{plus}({{0}}, {at.x(k, WIDE)} * {unit})") for k in (1, 2))
+    across_a, across_ct = (
+        f"(({at.x(k, WIDE)} - {one} * {unit}) / {length})" for k, one in ((1, along_a), (2, along_ct))
+    )
+    both = at.fold(WIDE, "0.0", f"{plus}({{0}}, {across_a} * {across_ct})")
+    bent = f"({both} * {unit} + {along_a} / {length} * {across_ct} + {along_ct} / {length} * {across_a})"
+    g_x, b_x = at.x(3, WIDE), at.x(4, WIDE)
+    at.store(f"{g_x} * {across_a} * {scale} + {b_x} * {unit}", 0, each=True)
+    at.store(f"{b_x} * {across_ct} * {scale} - {g_x} * {bent} * {scale} * {scale}", 1, each=True)
+    at.store(f"{length} * {both} * {scale}", 2)
+    return at.end()

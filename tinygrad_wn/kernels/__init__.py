@@ -5,6 +5,7 @@ from .jit import kernels, kernels_are_on
 from .linear import linear, linear_pullback, matmul, weight_norm_linear, weight_norm_linear_pullback
 from .loss import cross_entropy, cross_entropy_pullback
 from .norm import vector_norm, weight_norm, weight_norm_pullback
+from .second import weight_norm_second
 from .update import adam_update, momentum_update, sgd_update
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "weight_norm_linear",
     "weight_norm_linear_pullback",
     "weight_norm_pullback",
+    "weight_norm_second",
 ]

@@ -112,14 +112,14 @@ def cotangents(dx: Any, ct: Any, v: Any, factors: Any, gate: Any, few: Any) -> N
         scaled |= factors[1, r] != 1
     none = reads_c(ct, 0, (0,), (8,))
     if few:
-        product(dx, ct, v, none, factors, np.int64(BY_ROW), -math.inf, gate)
+        product(dx, ct, v, none, factors[1:], np.int64(BY_ROW), -math.inf, gate)
         return
     room = near(ct) if count * ct.itemsize <= NEAR else np.empty(count, ct.dtype)
     aside = room[:count].reshape(n, o)[:, :]
     for i in range(n):
         to, source = aside.ctypes.data + i * aside.strides[0], ct.ctypes.data + i * ct.strides[0]
         row_times(ct, to, source, factors.ctypes.data, o)
-    product(dx, aside, v, none, factors[1:], np.int64(BY_ROW if scaled else NOT_SCALED), -math.inf, gate)
+    product(dx, aside, v, none, factors[1::2], np.int64(BY_ROW if scaled else NOT_SCALED), -math.inf, gate)
 
 
 @kernel

@@ -11,8 +11,8 @@ import math
 from typing import Any
 
 from .jit import kernel
-from .rows import squares_of_rows
-from .vector import bits_of, float_of, row_squares
+from .rows import squares_of_rows, squares_of_scaled_row
+from .vector import bits_of, float_of
 
 DIGITS, EXPONENTS, BIAS = 52, 0x7FF, 1023
 """How float64 has its exponent in its bits."""
@@ -76,7 +76,7 @@ def measure(scale: Any, length: Any, v: Any) -> Any:
         for i in range(v.shape[0]):
             if not 1.0 / SAFE < length[i] < SAFE:
                 scale[i] = power_for(_largest(v, i))
-                length[i] = row_squares(v, v.ctypes.data + i * v.strides[0], v.shape[1], scale[i])
+                squares_of_scaled_row(length, v, i, scale[i])
     return finish(scale, length, v.shape[0])
 
 

@@ -195,10 +195,10 @@ _NORMALIZE_IN_PARTS = AnyLayout(_normalize_in_parts, "count, out 2, in 2, in 2")
 _PULL_BACK_IN_PARTS = AnyLayout(_pull_back_in_parts, "count, out 2, out 2, in 2, in 2, in 2")
 
 
-def _sliced(arrays: tuple[Array, ...], kept: tuple[int, ...]) -> tuple[int, list[Array]] | None:
+def sliced(arrays: tuple[Array, ...], kept: tuple[int, ...]) -> tuple[int, list[Array]] | None:
     """Whether slices are columns, and the arrays as matrices of them; None where the definition is ahead.
 
-    The first array is the largest; arrays that had to be copied are views of nothing, so `_fill` puts results back.
+    The first array is the largest; arrays that had to be copied are views of nothing, so `fill` puts results back.
     """
     ndim, size = arrays[0].ndim, arrays[0].size
     columns = 0 < len(kept) < ndim and kept == tuple(range(ndim - len(kept), ndim))
@@ -214,8 +214,8 @@ def _sliced(arrays: tuple[Array, ...], kept: tuple[int, ...]) -> tuple[int, list
     return int(columns), found
 
 
-def _fill(x: Array, slices: Array, kept: tuple[int, ...]) -> None:
-    """Undo `_sliced` where it made a copy."""
+def fill(x: Array, slices: Array, kept: tuple[int, ...]) -> None:
+    """Undo `sliced` where it made a copy."""
     if not np.may_share_memory(x, slices):
         order = (*kept, *(i for i in range(x.ndim) if i not in kept))
         np.copyto(np.transpose(x, order), slices.reshape([x.shape[i] for i in order]))
@@ -229,7 +229,7 @@ def side_by_side(x: Array) -> Array:
 def vector_norm(n: Array, x: Array, *, axis: Axis, keepdims: bool) -> bool:
     """n ← ‖x‖ over `axis`. Rows of float32: 3 times as fast as its definition at (32, 64), 20 times at (64, 784)."""
     kept = other_axes(axes_of(axis, x.ndim), x.ndim)
-    found = _sliced((x,), kept)
+    found = sliced((x,), kept)
     if found is None:
         return False
     columns, (slices,) = found
@@ -247,14 +247,14 @@ def weight_norm(w: Array, v: Array, g: Array, *, axis: Axis) -> bool:
             failed = _NORMALIZE[0][size](w, rows, g)
     else:
         kept = () if axis is None else axes_of(axis, v.ndim)
-        found = _sliced((w, v, g), kept)
+        found = sliced((w, v, g), kept)
         if found is None:
             return False
         columns, slices = found
         failed = _NORMALIZE[columns][v.itemsize](*slices)
-        _fill(w, slices[0], kept)
+        fill(w, slices[0], kept)
     if failed:
-        raise _zero("weight_norm", v, axis)
+        raise no_direction("weight_norm", v, axis)
     return True
 
 
@@ -268,17 +268,17 @@ def weight_norm_pullback(dv: Array, dg: Array, ct: Array, v: Array, g: Array, *,
             failed = _PULL_BACK[0][size](dv, dg, slopes, rows, g)
     else:
         kept = () if axis is None else axes_of(axis, v.ndim)
-        found = _sliced((dv, dg, ct, v, g), kept)
+        found = sliced((dv, dg, ct, v, g), kept)
         if found is None:
             return False
         columns, slices = found
         failed = _PULL_BACK[columns][v.itemsize](*slices)
-        _fill(dv, slices[0], kept)
-        _fill(dg, slices[1], kept)
+        fill(dv, slices[0], kept)
+        fill(dg, slices[1], kept)
     if failed:
-        raise _zero("weight_norm_pullback", v, axis)
+        raise no_direction("weight_norm_pullback", v, axis)
     return True
 
 
-def _zero(name: str, v: Array, axis: Axis) -> Exception:
+def no_direction(name: str, v: Array, axis: Axis) -> Exception:
     return zero_norm(name, v, ~np.any(v, axis=other_axes(axis, v.ndim), keepdims=True))

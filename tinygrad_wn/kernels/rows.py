@@ -92,6 +92,24 @@ def _squares(rows: int) -> Any:
     return piece(emit)
 
 
+@piece
+def _squares_scaled(_typing: Any, like: Any, to: Any, a: Any, scale: Any, count: Any) -> Any:
+    vector = ir.VectorType(WIDE, VECTOR_BYTES // 8)
+
+    def build(context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
+        _, to, a, scale, count = arguments
+        by = splat(at, scale, vector)
+
+        def product(_: int, read: Callable[[Any], Any]) -> tuple[Any, Any]:
+            x = at.fmul(_widened(at, SIZE[like.dtype], read(a)), by)
+            return x, x
+
+        _sums(at, SIZE[like.dtype], to, 1, count, product)
+        return context.get_dummy_value()
+
+    return types.void(like, types.int64, types.int64, types.float64, types.int64), build
+
+
 def _dots(rows: int) -> Any:
     def emit(_typing: Any, like: Any, to: Any, a: Any, a_row: Any, b: Any, b_row: Any, count: Any) -> Any:
         def build(context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
@@ -118,6 +136,12 @@ def squares_of_rows(to: Any, v: Any) -> None:
     while i < v.shape[0]:
         _squares_1(v, start + 8 * i, at + i * row, row, v.shape[1])
         i += 1
+
+
+@kernel
+def squares_of_scaled_row(to: Any, v: Any, i: Any, scale: Any) -> None:
+    """to[i] ← Σ (v[i]·scale)² in float64, added in the order of `squares_of_rows`: its sum but for a power of two."""
+    _squares_scaled(v, to.ctypes.data + 8 * i, v.ctypes.data + i * v.strides[0], scale, v.shape[1])
 
 
 @kernel

@@ -157,18 +157,6 @@ def row_dot(_typing: Any, like: Any, a: Any, b: Any, count: Any, scale: Any) -> 
     return types.float64(like, types.int64, types.int64, types.int64, types.float64), build
 
 
-@piece
-def row_squares(_typing: Any, like: Any, a: Any, count: Any, scale: Any) -> Any:
-    """Σ (a·scale)² over a row, in float64."""
-    real, size = REAL[like.dtype], SIZE[like.dtype]
-
-    def build(_context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
-        _, a, count, scale = arguments
-        return _sum_of_products(at, real, size, a, a, count, scale, scale)
-
-    return types.float64(like, types.int64, types.int64, types.float64), build
-
-
 def _sum_of_products(at: Any, real: Any, size: int, a: Any, b: Any, count: Any, by_a: Any, by_b: Any) -> Any:
     many = VECTOR_BYTES // 8
     vector = ir.VectorType(WIDE, many)

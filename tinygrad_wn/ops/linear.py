@@ -12,7 +12,7 @@ from ..domains import Array, NonZero, Real, Shape
 from ..op import case, op
 from ..shapes import Misfit
 from .matmul import matmul
-from .norm import weight_norm, weight_norm_pullback, weight_norm_pullback_vjp
+from .norm import weight_norm, weight_norm_pullback, weight_norm_second
 from .structural import broadcast_to, permute_dims
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def weight_norm_linear_pullback_vjp(
     if to_v is not None or to_g is not None:
         dw = matmul(permute_dims(rows, axes=(1, 0)), _rows(x))
         pair = (np.zeros_like(v._data) if to_v is None else to_v, np.zeros_like(g._data) if to_g is None else to_g)
-        slopes = tuple(f() for f in weight_norm_pullback_vjp(pair, None, dw, v, g, axis=0))
+        slopes = tuple(weight_norm_second(*pair, dw, v, g, axis=0))
     return (
         lambda: _added(
             None if to_x is None else linear(to_x, w),

@@ -184,20 +184,76 @@ def weight_norm_pullback(ct: Real, v: NonZero, g: Real, axis: Axis = 0) -> tuple
 
 @weight_norm_pullback.vjp
 def weight_norm_pullback_vjp(cts: Any, _: Any, ct: Tensor, v: Tensor, g: Tensor, *, axis: Axis) -> Any:
-    """Differentiate S = ⟨a, ∇v⟩ + ⟨b, ∇g⟩ with P = 1 - u uᵀ, A = P a/‖v‖, C = P ct/‖v‖ and u·a, u·ct, in float64."""
-    a, b, ct, v, g = (astype(t, dtype=FLOAT64) for t in (*cts, ct, v, g))
+    a, b = cts
+    return tuple(weight_norm_second(a, b, ct, v, g, axis=axis))
+
+
+def _second_shape(a: Shape, b: Shape, ct: Shape, v: Shape, g: Shape, *, axis: Axis) -> tuple[Shape, Shape, Shape]:
+    if a != v or b != g:
+        raise Misfit("the cotangents must have the shapes of v and of g")
+    _pullback_shape(ct, v, g, axis=axis)
+    return v, v, g
+
+
+@op(
+    cases=[
+        case("(o,i),(o,1),(o,i),(o,i),(o,1)", axis=0),
+        case("(o,i),(1,i),(o,i),(o,i),(1,i)", axis=-1),
+        case("(n),(1),(n),(n),(1)", axis=None),
+        case("(l,m,n),(l,1,n),(l,m,n),(l,m,n),(l,1,n)", axis=(0, 2)),
+    ],
+    shape=_second_shape,
+    kernel=kernels.weight_norm_second,
+)
+def weight_norm_second(a: Real, b: Real, ct: Real, v: NonZero, g: Real, axis: Axis = 0) -> tuple[Array, Array, Array]:
+    """Cotangents of ∇w, v and g in `weight_norm_pullback`, for cotangents a of ∇v and b of ∇g.
+
+    They are the gradient of S = ⟨a, ∇v⟩ + ⟨b, ∇g⟩. With u = v/‖v‖, P = 1 - u uᵀ, A = P a/‖v‖ and C = P ∇w/‖v‖,
+    equation 3 is ∇v = g C and ∇g = u·∇w, so S = (g/‖v‖)(a·∇w - (u·a)(u·∇w)) + b (u·∇w).
+    The norm is no constant: ∂‖v‖/∂v = u, and ∂(u·x)/∂v = P x/‖v‖. Hence
+
+    ∂S/∂∇w = g A + b u, ∂S/∂g = ‖v‖ A·C, ∂S/∂v = b C - g ((A·C) u + (u·a/‖v‖) C + (u·∇w/‖v‖) A).
+
+    >>> from tinygrad_wn.ops.norm import weight_norm_second
+    >>> one, v = np.ones((1, 1), "f4"), np.array([[3.0, 4.0]], "f4")
+    >>> weight_norm_second(np.array([[1.0, 0.0]], "f4"), 0 * one, np.array([[0.0, 1.0]], "f4"), v, 5 * one)[2]
+    Tensor([[-0.096]])
+    """
+    u, norm, e = _direction("weight_norm_second", v, axis)
+    rest, dtype = other_axes(axis, np.ndim(v)), _float_of(a, b, ct, v, g)
+    along_a, along_ct = (np.sum(x * u, axis=rest, keepdims=True) for x in (a, ct))
+    across_a, across_ct = (a - along_a * u) / norm, (ct - along_ct * u) / norm
+    both = np.sum(across_a * across_ct, axis=rest, keepdims=True)
+    bent = both * u + (along_a / norm) * across_ct + (along_ct / norm) * across_a
+    to_v = np.ldexp(b * across_ct, -e) - np.ldexp(g * bent, -2 * e)
+    return (
+        (np.ldexp(g * across_a, -e) + b * u).astype(dtype),
+        to_v.astype(dtype),
+        np.ldexp(norm * both, -e).astype(dtype),
+    )
+
+
+@weight_norm_second.vjp
+def weight_norm_second_vjp(
+    cts: Any, _: Any, a: Tensor, b: Tensor, ct: Tensor, v: Tensor, g: Tensor, *, axis: Axis
+) -> Any:
+    """Walk back through the formulas above, in float64: A and C are pullbacks, so their vjp is this op again."""
+    p, q, r, a, b, ct, v, g = (astype(t, dtype=FLOAT64) for t in (*cts, a, b, ct, v, g))
     one, rest = np.ones(g.shape), other_axes(axis, v.ndim)
+
+    def along(x: Tensor, y: Tensor) -> Tensor:
+        return total(x * y, axis=rest, keepdims=True)
+
     across_a, along_a = weight_norm_pullback(a, v, one, axis=axis)
     across_ct, along_ct = weight_norm_pullback(ct, v, one, axis=axis)
-
-    def to_v() -> Tensor:
-        norm = vector_norm(v, axis=rest, keepdims=True)
-        both = total(across_a * across_ct, axis=rest, keepdims=True)
-        bent = both * weight_norm(v, one, axis=axis) + (along_ct / norm) * across_a
-        return (b - g * along_a / norm) * across_ct - g * bent
-
-    return (
-        lambda: g * across_a + weight_norm(v, b, axis=axis),
-        to_v,
-        lambda: total(a * across_ct, axis=rest, keepdims=True),
-    )
+    u, norm = weight_norm(v, one, axis=axis), vector_norm(v, axis=rest, keepdims=True)
+    qu, by_a, by_ct = along(q, u), along(q, across_a) / norm, along(q, across_ct) / norm
+    both = along(across_a, across_ct)
+    to_across_a = g * (p - qu * across_ct - along_ct / norm * q)
+    to_across_ct = (b - g * along_a / norm) * q - g * qu * across_a + r * a
+    from_a = weight_norm_second(to_across_a, -g * by_ct, a, v, one, axis=axis)
+    from_ct = weight_norm_second(to_across_ct, -g * by_a, ct, v, one, axis=axis)
+    to_norm = g * (along_a * by_ct + along_ct * by_a) / norm
+    to_v = from_a[1] + from_ct[1] + to_norm * u + weight_norm_pullback(b * p - g * both * q, v, one, axis=axis)[0]
+    to_g = along(p, across_a) - along_a * by_ct - both * qu - along_ct * by_a
+    return from_a[0] + r * across_ct, along(p, u) + norm * by_ct, from_ct[0], to_v, to_g

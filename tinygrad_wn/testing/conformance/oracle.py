@@ -52,15 +52,16 @@ class Truth:
 
 
 class Slices:
-    """The decimals of v, g and their norm; sums run over one slice, that is over all axes but `axis` (None: over all).
+    """The decimals of v, g and their norm; sums run over one slice: all axes but `axis` (one, several, None).
 
     Counts of roundings, for a slice of n entries: n for a sum of squares, of which the root keeps half; n for an inner
     product; one for each product, quotient and sum that follows. Every count here is at least twice that number.
     """
 
-    def __init__(self, v: Array, g: Array, axis: int | None) -> None:
+    def __init__(self, v: Array, g: Array, axis: int | tuple[int, ...] | None) -> None:
         """Take arrays of floats: v of any shape, and g with size 1 on each axis that a slice runs over."""
-        self.rest = tuple(i for i in range(v.ndim) if axis is None or i != axis % v.ndim)
+        kept = () if axis is None else axis if isinstance(axis, tuple) else (axis,)
+        self.rest = tuple(i for i in range(v.ndim) if i not in {one % v.ndim for one in kept})
         self.n = max(v.size // max(g.size, 1), 1)
         self.norm: Any
         with localcontext(DIGITS):

@@ -1,0 +1,202 @@
+"""Weight normalization on a ladder: every way to compute it equals decimal arithmetic, to the second order.
+
+Rungs: the graph of primitive ops, the fused ops by their definitions, by their kernels, and a compiled step. The truth
+is equation 3 in 60 digits (`testing/conformance/oracle.py`), which must equal equation 4. What a rung may miss it by is
+what rounding explains: a count of roundings, times half an ε, times each sum with its terms taken absolutely.
+"""
+
+from decimal import Decimal, localcontext
+
+import numpy as np
+import pytest
+from hypothesis import Phase, given, settings, strategies as st
+from test_weight_norm import axes_for, leaves
+
+import tinygrad_wn as tg
+from tinygrad_wn.errors import ZeroNormError
+from tinygrad_wn.op import OPS
+from tinygrad_wn.ops.norm import g_shape
+from tinygrad_wn.testing import gradcheck
+from tinygrad_wn.testing.conformance.oracle import DIGITS, Slices, exact
+from tinygrad_wn.testing.strategies import layouts
+
+both = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+NAMES = ("w", "∇v", "∇g", "second by v", "second by g", "second by ∇w")
+REACH = {4: 50, 8: 400}
+"""Powers of two of v at which second derivatives, about 1/‖v‖², are still in the range."""
+
+
+def numbers(shape, axis, dtype, seed, k, parallel):
+    """v of size 2ᵏ, g, ∇w, and cotangents a, b of ∇v and ∇g; `parallel`: ∇w is v/2ᵏ but for a millionth."""
+    rng = np.random.default_rng(seed)
+    v, ct, a = (rng.standard_normal(shape) for _ in range(3))
+    g, b = (rng.standard_normal(g_shape(shape, axis)) for _ in range(2))
+    v = np.where(rng.random(shape) < 0.1, v * 2.0**-30, v)  # entries that weigh nothing beside the others
+    ct = v + 1e-6 * ct if parallel else ct
+    return tuple(x.astype(dtype) for x in (np.ldexp(v, k), g, ct, a, b))
+
+
+def truths(v, g, ct, a, b, axis):
+    one = Slices(v, g, axis)
+    dv, dg = one.gradient(ct)
+    return one.weight(), dv, dg, *one.second(ct, a, b)
+
+
+def climbed(v, g, ct, a, b, axis, fused):
+    """All six results by the engine."""
+    v, g, ct = (x if isinstance(x, tg.Tensor) else leaves(x)[0] for x in (v, g, ct))
+    w = tg.weight_norm(v, g, axis, fused=fused)
+    dv, dg = w.gradient(v, g, cotangent=ct, create_graph=True)
+    total = (dv.astype("float64") * a).sum() + (dg.astype("float64") * b).sum()
+    return (w, dv, dg, *total.gradient(v, g, ct))
+
+
+def held(found, expected):
+    for name, y, truth in zip(NAMES, found, expected, strict=True):
+        assert not truth.misses(y.numpy()), (name, y.numpy(), truth.rounded(y.dtype))
+
+
+@st.composite
+def troubles(draw, dtype):
+    shape = tuple(draw(st.lists(st.integers(1, 5), min_size=1, max_size=4)))
+    axis = draw(axes_for(len(shape)))
+    most = REACH[np.dtype(dtype).itemsize]
+    k = draw(st.sampled_from([0, most, -most]) | st.integers(-most, most))
+    arrays = numbers(shape, axis, dtype, draw(st.integers(0, 2**32 - 1)), k, draw(st.booleans()))
+    return *arrays, axis
+
+
+@both
+@given(data=st.data())
+def test_every_rung_equals_decimal_arithmetic_to_the_second_order(dtype, data):
+    *arrays, axis = data.draw(troubles(dtype))
+    expected = truths(*arrays, axis)
+    v, g, ct, a, b = arrays
+    laid = data.draw(layouts(v))
+    leaf = tg.tensor(np.zeros_like(v), requires_grad=True)
+    leaf._data = laid  # tg.tensor would make it contiguous
+    for fused, on in ((False, True), (True, False), (True, True)):
+        with tg.kernels(on):
+            held(climbed(leaf, g, ct, a, b, axis, fused), expected)
+
+
+@both
+@given(data=st.data())
+def test_equation_3_equals_equation_4_in_decimals(dtype, data):
+    v, g, ct, _, _, axis = data.draw(troubles(dtype))
+    one = Slices(v, g, axis)
+    dv = one.gradient(ct)[0]
+    with localcontext(DIGITS):
+        c, w = exact(ct), one.weight().value
+        projected = one.g / one.norm * (c - w * one.along(w * c) / one.along(w * w))
+        assert np.all(abs(projected - dv.value) <= dv.magnitude * Decimal("1e-40"))
+
+
+COMPILED = [((3, 5), 0), ((4, 3), 1), ((6,), None), ((2, 3, 4), (0, 2)), ((2, 2, 3, 2), 1), ((5, 1), 0)]
+
+
+@both
+@pytest.mark.parametrize(("shape", "axis"), COMPILED)
+def test_a_compiled_step_equals_decimal_arithmetic_to_the_second_order(dtype, shape, axis):
+    step = tg.jit(lambda v, g, ct, a, b: climbed(v, g, ct, a, b, axis, True))
+    most = REACH[np.dtype(dtype).itemsize]
+    for seed, k in enumerate((0, 0, -most, -1, 7, most)):
+        arrays = numbers(shape, axis, dtype, seed, k, seed % 2 == 0)
+        held(step(*(tg.tensor(x, requires_grad=True) for x in arrays)), truths(*arrays, axis))
+
+
+@both
+@pytest.mark.parametrize("on", [True, False], ids=["kernels", "definitions"])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_slice_of_zeros_has_no_second_derivative_either(dtype, on, axis):
+    v, g, ct, a, b = numbers((3, 3), axis, dtype, 0, 0, False)
+    v[1] = v[:, 1] = 0
+    with tg.kernels(on), pytest.raises(ZeroNormError, match="weight_norm_second"):
+        OPS["weight_norm_second"](a, b, ct, v, g, axis=axis)
+
+
+def layer(x, v, g, bias):
+    y = tg.weight_norm_linear(x, v, g, bias)
+    return y, tg.square(y).sum().gradient(x, g)
+
+
+compiled = {np.float32: tg.jit(layer), np.float64: tg.jit(layer)}
+SMALL, LARGE = (20, 7), (190, 190)
+LAYERS = [(SMALL, 1), (SMALL, 4), (SMALL, 5), ((3, 5), 40), ((1, 9), 5), (LARGE, 2), (LARGE, 40)]
+"""(out, in) and rows of the batch. v of few numbers is turned and measured once, unless the batch has up to 4 rows; a
+larger one is read in panels. The cotangent of a batch of twice as many rows as there are outputs goes its own way.
+"""
+
+
+@both
+@settings(phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@given(data=st.data())
+def test_the_scale_of_v_changes_no_bit_of_a_layer(dtype, data):
+    shape, rows = data.draw(st.sampled_from(LAYERS))
+    kind = np.finfo(dtype)
+    k = data.draw(st.sampled_from([kind.minexp, -21, -20, -19, 20, kind.maxexp - 1]) | st.integers(kind.minexp, 120))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    v = (rng.uniform(1, 2, shape) * rng.choice([-1, 1, 0], shape, p=[0.45, 0.45, 0.1])).astype(dtype)
+    v[:, 0] = 1
+    x, g, bias = (rng.standard_normal(s).astype(dtype) for s in ((rows, shape[1]), (shape[0], 1), shape[0]))
+    for run in (layer, compiled[dtype]):
+        ends = []
+        for power in (0, 0, k):
+            scaled = np.ldexp(v, power).astype(dtype)
+            y, slopes = run(*(tg.tensor(one, requires_grad=True) for one in (x, scaled, g, bias)))
+            ends.append([one.numpy().copy() for one in (y, *slopes)])
+        for one, other in zip(*ends[1:], strict=True):
+            np.testing.assert_array_equal(other, one)
+
+
+@both
+@given(data=st.data())
+def test_the_scale_of_v_changes_no_bit_of_w_over_the_whole_range(dtype, data):
+    shape = tuple(data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=3)))
+    axis, kind = data.draw(axes_for(len(shape))), np.finfo(dtype)
+    v, g, *_ = numbers(shape, axis, dtype, data.draw(st.integers(0, 2**32 - 1)), 0, False)
+    low, high = (int(np.frexp(one)[1]) for one in (np.abs(v[v != 0]).min(), np.abs(v).max()))
+    k = data.draw(st.integers(kind.minexp + 1 - low, kind.maxexp - high))
+    for on in (True, False):
+        with tg.kernels(on):
+            plain, scaled = (tg.weight_norm(one, g, axis).numpy() for one in (v, np.ldexp(v, k)))
+        np.testing.assert_array_equal(scaled, plain)
+
+
+def network(v1, g1, v2, g2, fused=True):
+    x = np.random.default_rng(7).standard_normal((6, 4))
+    hidden = tg.tanh(tg.linear(tg.tensor(x), tg.weight_norm(v1, g1, fused=fused)))
+    y = tg.linear(hidden, tg.weight_norm(v2, g2, fused=fused))
+    return tg.cross_entropy(y, tg.tensor(np.arange(6) % 3))
+
+
+SHAPES = [(5, 4), (5, 1), (3, 5), (3, 1)]
+
+
+def test_the_second_derivative_of_a_network_equals_differences():
+    rng = np.random.default_rng(1)
+    gradcheck(network, [rng.standard_normal(shape) for shape in SHAPES], order=2, rtol=1e-6)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_hessian_vector_products_of_a_network_equal_the_composed_form(seed):
+    rng = np.random.default_rng(seed)
+    point, u = ([rng.standard_normal(shape) for shape in SHAPES] for _ in range(2))
+    found = []
+    for fused in (True, False):
+        at = leaves(*point)
+        slopes = network(*at, fused=fused).gradient(*at, create_graph=True)
+        total = sum(((s * one).sum() for s, one in zip(slopes, u, strict=True)), tg.tensor(0.0, "float64"))
+        found.append([h.numpy() for h in total.gradient(*at)])
+    lengths = [np.linalg.norm(point[i], axis=1).min() for i in (0, 2)]
+    size = (1 + 1 / min(lengths)) ** 2  # what v of this length makes of a second derivative
+    for one, other in zip(*found, strict=True):
+        assert np.linalg.norm(one - other) <= 1e-10 * (np.linalg.norm(other) + 1e-4 * size)
+
+
+def test_the_kernel_of_the_second_derivative_takes_slices_that_are_no_rows():
+    v, g, ct, a, b = numbers((3, 4, 5), 1, np.float64, 3, 0, False)
+    found = OPS["weight_norm_second"](a, b, ct, v, g, axis=1)
+    by_v, by_g, by_ct = Slices(v, g, 1).second(ct, a, b)
+    for y, truth in zip(found, (by_ct, by_v, by_g), strict=True):
+        assert not truth.misses(y.numpy())
