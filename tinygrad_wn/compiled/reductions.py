@@ -198,7 +198,7 @@ def _measured(at: Sweep, v: View) -> tuple[str, str]:
     plus, scale = at.to.use("loss", "plus"), "1.0"
     if v.dtype != np.float32:
         top = _top(at, WIDE, size=True)
-        scale = f"{at.to.use('norm', 'power_for')}({top})"
+        scale = f"{at.to.use('measure', 'power_for')}({top})"
     return scale, at.fold(WIDE, "0.0", f"{plus}({{0}}, ({at.x(0, WIDE)} * {scale}) ** 2)")
 
 
