@@ -17,7 +17,18 @@ from ..shapes import axes_of, other_axes
 from .columns import norm_columns, normalize_columns, pull_back_columns
 from .jit import kernel, parallel_kernel, prange
 from .layouts import AnyLayout
-from .measure import LARGE, MEDIUM, NEAR_ONE, ROWS, measure, measure_inverse, rows_at_once, split, within
+from .measure import (
+    LARGE,
+    MEDIUM,
+    NEAR_ONE,
+    ROWS,
+    measure,
+    measure_inverse,
+    rows_at_once,
+    split,
+    within,
+    within_or_zero,
+)
 from .room import near
 from .rows import dots_of_rows, row_across_split, row_stretched, row_stretched_near
 from .threads import parts
@@ -110,7 +121,9 @@ def pull_back_rows(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> None
         along[i] *= inverse[i]
         part[i], factor[i] = along[i] * inverse[i] * scale[i], g[i, 0] * inverse[i] * scale[i]
         dg[i, 0] = along[i]
-    fits = v.itemsize == 4 and within(part, count, -MEDIUM, MEDIUM) and within(factor, count, -MEDIUM, MEDIUM)
+    # part is 0 where nothing reaches a row, as for a unit that never fires; that must not change its neighbours
+    fits = v.itemsize == 4 and within_or_zero(part, count, -MEDIUM, MEDIUM)
+    fits = fits and within(factor, count, -MEDIUM, MEDIUM)
     if fits:
         split(high, low, part, count)
     for i in range(count):
