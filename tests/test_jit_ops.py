@@ -136,3 +136,15 @@ def test_gradients_of_every_op_equal_eager_in_machine_code_alone(op: Op[...], da
                 assert (y.dtype, y.shape) == (expected.dtype, expected.shape)
                 near(y, expected, 256, size_of([x for x in arrays if x is not None]))
     assert native(step), step.source
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan")])
+def test_numbers_that_are_not_finite_can_be_written_down(number: float) -> None:
+    def function(x: Any) -> Any:
+        return x * number, tg.where(x > 0, number, x)
+
+    step, x = tg.jit(function), tg.tensor([1.0, -2.0])
+    for found in (step(x), step(x)):
+        for y, expected in zip(found, function(x), strict=True):
+            np.testing.assert_array_equal(y.numpy(), expected.numpy())
+    assert native(step)

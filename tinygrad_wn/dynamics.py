@@ -110,7 +110,8 @@ class NormRecorder:
         for rows, (step, rates, fields) in zip(found, self._found, strict=True):
             rows["step"] = step
             rows["norm"], rows["g"], rows["cosine"], rows["predicted"], rows["actual"] = fields
-            rows["effective_lr"] = np.repeat(rates, sizes) * np.square(rows["g"] / rows["norm"])
+            with np.errstate(all="ignore"):  # a slice of norm 0, which has no direction, has no rate either
+                rows["effective_lr"] = np.repeat(rates, sizes) * np.square(rows["g"] / rows["norm"])
         return found.reshape(-1)
 
     def save_csv(self, path: str | os.PathLike[str]) -> None:

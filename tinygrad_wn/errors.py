@@ -1,6 +1,6 @@
 """Error classes, and the one layout of every message: what broke, the facts, what to do."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,23 @@ class ValueRangeError(TinygradWNError, ValueError):
 class ZeroNormError(ValueRangeError):
     """A slice of v has norm 0, so v/‖v‖ has no direction."""
 
+    v: Any = None
+    """The array, and what the message is made of."""
+    parts: tuple[str, dict[str, object], str] = ("", {}, "")
+
+    def locate(self, named: Iterable[tuple[str, Any]]) -> None:
+        """Say which layer v belongs to, if it is one of these arrays, named by the way to them ("0.weight.v")."""
+        what, facts, hint = self.parts
+        for name, array in named:
+            above, _, last = name.rpartition(".")
+            layer = above if last == "v" else name
+            if layer and self.v is not None and _place(array) == _place(self.v):
+                self.args = ZeroNormError(what, {"layer": layer, **facts}, hint=hint).args
+
+
+def _place(array: Any) -> tuple[int, tuple[int, ...]]:
+    return array.__array_interface__["data"][0], array.shape
+
 
 class GradientError(TinygradWNError, RuntimeError):
     """A gradient was asked for that does not exist, or that would be wrong."""
@@ -58,7 +75,7 @@ def zero_norm(name: str, v: Any, zero: Any) -> ZeroNormError:
     weight_norm: a slice of v has norm 0, so it has no direction
       v      : float64 [2, 3]
       slices : [1, :]
-      hint   : give each slice a nonzero entry: draw v at random, or leave this slice out
+      hint   : draw v at random, leave this slice out, or pass zero="zero" (w is 0 there) or zero="nan"
     """
     places = np.argwhere(np.asarray(zero))
     names = [
@@ -70,8 +87,9 @@ def zero_norm(name: str, v: Any, zero: Any) -> ZeroNormError:
         for p in places[:4]
     ]
     more = f" and {len(places) - 4} more" if len(places) > 4 else ""
-    return ZeroNormError(
-        f"{name}: a slice of v has norm 0, so it has no direction",
-        {"v": f"{v.dtype} {list(v.shape)}", "slices": ", ".join(names) + more},
-        hint="give each slice a nonzero entry: draw v at random, or leave this slice out",
-    )
+    what = f"{name}: a slice of v has norm 0, so it has no direction"
+    facts: dict[str, object] = {"v": f"{v.dtype} {list(v.shape)}", "slices": ", ".join(names) + more}
+    hint = 'draw v at random, leave this slice out, or pass zero="zero" (w is 0 there) or zero="nan"'
+    error = ZeroNormError(what, facts, hint=hint)
+    error.v, error.parts = v, (what, facts, hint)
+    return error

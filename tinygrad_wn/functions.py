@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .errors import ValueRangeError
 from .op import OPS
 from .operators import HERE, index_arrays
-from .ops import elementwise, norm, reductions, structural
+from .ops import arithmetic, comparison, elementwise, norm, reductions, structural
 from .shapes import other_axes
 
 if TYPE_CHECKING:
@@ -50,17 +51,41 @@ def take(x: Any, indices: Any, axis: int = 0) -> Tensor:
     return structural.index(x, places, key=(*front, HERE, *back))
 
 
-def weight_norm(v: Any, g: Any, axis: Axis = 0, *, fused: bool = True) -> Tensor:
+ZERO = {
+    "raise": "an error",
+    "zero": "w is 0 there, and so are derivatives of every order",
+    "nan": "w is NaN there, and so are derivatives",
+}
+"""What may be done about a slice of v with norm 0, which has no direction."""
+
+
+def check_zero(name: str, zero: object) -> None:
+    """Raise ValueRangeError unless `zero` is one of `ZERO`."""
+    if not isinstance(zero, str) or zero not in ZERO:
+        facts = {"given": repr(zero)} | {f'"{one}"': meaning for one, meaning in ZERO.items()}
+        hint = f"zero is one of {', '.join(map(repr, ZERO))}"
+        raise ValueRangeError(f"{name}: there is no such policy for a slice of norm 0", facts, hint=hint)
+
+
+def weight_norm(v: Any, g: Any, axis: Axis = 0, *, fused: bool = True, zero: str = "raise") -> Tensor:
     """w = g v / ‖v‖, equation 2 of arXiv 1602.07868: each slice of `v` gets length |g|.
 
     `axis` is the axis (or tuple of axes) that keeps its own g; None is one g for the whole of v. g has as many axes as
     v, of size 1 where it is shared: for a weight (out, in), axis=0 and g (out, 1). `fused=False` composes the same from
-    primitive ops. Raises ShapeError for another shape of g, ZeroNormError where a slice of v is zero.
+    primitive ops. `zero` is what happens where a slice of v is zero, in compiled steps and all derivatives as well:
+    "raise" a ZeroNormError; "zero" makes w 0 there, with all its derivatives; "nan" makes w and its derivatives NaN.
+    Other slices are the same to the last bit. Raises ShapeError for another shape of g, ValueRangeError for another
+    `zero`.
 
     >>> v, g = tg.tensor([[3.0, 4.0]], requires_grad=True), tg.tensor([[10.0]], requires_grad=True)
     >>> tg.weight_norm(v, g, fused=False).sum().gradient(v, g)
     (Tensor([[ 0.32, -0.24]]), Tensor([[1.4]]))
+    >>> tg.weight_norm(tg.tensor([[0.0, 0.0], [3.0, 4.0]]), tg.tensor([[1.0], [10.0]]), zero="zero")
+    Tensor([[0., 0.],
+            [6., 8.]])
     """
+    if zero != "raise":
+        return _without_zeros(v, g, axis, fused, zero)
     if fused:
         return norm.weight_norm(v, g, axis=axis)
     v, g = (x if hasattr(x, "_data") else structural.stop_gradient(x) for x in (v, g))
@@ -71,6 +96,25 @@ def weight_norm(v: Any, g: Any, axis: Axis = 0, *, fused: bool = True) -> Tensor
     length = elementwise.sqrt(reductions.sum(elementwise.square(unit), axis=rest, keepdims=True))
     dtype = np.result_type(v.dtype, g.dtype, np.float32)
     return structural.astype(structural.astype(g, dtype=np.float64) * (unit / length), dtype=dtype)
+
+
+def _without_zeros(v: Any, g: Any, axis: Axis, fused: bool, zero: str) -> Tensor:
+    """w by a policy: ones stand for slices of norm 0 on the way, and no derivative passes through `where` to them.
+
+    So the ops and kernels meet nothing unusual, and other slices the arithmetic that they always meet.
+    """
+    check_zero("weight_norm", zero)
+    v, g = (x if hasattr(x, "_data") else structural.stop_gradient(x) for x in (v, g))
+    norm.weight_norm.result_shape([v.shape, g.shape], {"axis": axis})
+    where = arithmetic.where
+    none = comparison.equal(comparison.any(v, axis=other_axes(axis, v.ndim), keepdims=True), False)
+    factor: Any = None
+    if zero == "nan":  # a factor, unlike a value that is put in, makes derivatives NaN too; 1 changes no bit
+        factor = structural.astype(where(none, math.nan, 1.0), dtype=np.float32)
+        v, g = v * factor, g * factor
+    v, g = where(none, 1.0, v), where(none, 1.0, g)
+    w = where(none, 0.0, weight_norm(v, g, axis, fused=fused) if v._data.size else v * g)
+    return w if factor is None else w * factor
 
 
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:

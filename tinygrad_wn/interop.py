@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import DTypeError, StateError, TinygradWNError, ValueRangeError
+from .functions import weight_norm
 from .io import checked_state, content, put_in_place
 from .nn import Module, WeightNorm
 from .nn.module import state_of
@@ -71,7 +72,8 @@ def load_pytorch_state(model: Module, state: Mapping[str, Any]) -> None:
     Each spelling of `pytorch_state` is understood, name by name, and every one fits every model: a folded weight
     becomes v, with its norm for g, and v and g become a weight where `model` has no weight normalization. Raises
     StateError, and changes nothing, when something does not fit: the message lists every name that is missing, not in
-    the model, given twice, or of another shape or dtype. Raises ZeroNormError for a slice of norm 0.
+    the model, given twice, or of another shape or dtype. Raises ZeroNormError for a slice of norm 0, unless the `zero`
+    of the layer allows it.
 
     >>> net, other = (tg.nn.weight_norm(tg.nn.Sequential(tg.nn.Linear(3, 2))) for _ in range(2))
     >>> tg.interop.load_pytorch_state(other, tg.interop.pytorch_state(net, "folded"))
@@ -244,7 +246,7 @@ def _split(path: str, w: WeightNorm, weight: Array, problems: dict[str, object])
         problems[repr(path)] = f"model {model}, state {given}"
         return {"v": w.v.numpy(), "g": w.g.numpy()}
     g = norm.vector_norm(weight, axis=other_axes(w.axis, weight.ndim), keepdims=True).numpy()
-    norm.weight_norm(weight, g, axis=w.axis)
+    weight_norm(weight, g, w.axis, zero=w.zero)
     return {"v": weight, "g": g}
 
 

@@ -147,7 +147,7 @@ def _describe(module: Module, seen: list[Module]) -> dict[str, Any]:
     elif type(module) is LAYERS.get(kind):
         made["options"] = module.options()
         normalized = {name: x for name, x in vars(module).items() if isinstance(x, WeightNorm)}
-        made["weight_norm"] = {name: x.options() if x.log_scale else x.axis for name, x in normalized.items()}
+        made["weight_norm"] = {name: x.options() if len(x.options()) > 1 else x.axis for name, x in normalized.items()}
     else:
         raise _not_ours(f"save: {kind} is not a layer of tinygrad_wn.nn", {})
     seen.append(module)

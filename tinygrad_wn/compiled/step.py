@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ..errors import CompileError
+from ..errors import CompileError, ZeroNormError
 from ..kernels.address import address_of, place_in
 from ..kernels.atomic import LINE, WORDS
 from ..kernels.emitted import load
@@ -275,14 +275,24 @@ class Step:
         return np.asarray(Lying(base + x.start, x.shape, x.steps, x.dtype))
 
     def _by_definition(self, call: Call, given: tuple[Any, ...], results: tuple[Array, ...]) -> None:
-        found = call.op.compute([self._array(x, given, results) for x in call.operands], call.params)
+        found = self._compute(call, given, results)
         for value, view in zip(found if call.op.several else (found,), call.results, strict=True):
             np.copyto(self._array(view, given, results), value)
+
+    def _compute(self, call: Call, given: tuple[Any, ...], results: tuple[Array, ...]) -> Any:
+        """What a call gives on its operands; an error names the layer, as it does in eager code."""
+        try:
+            return call.op.compute([self._array(x, given, results) for x in call.operands], call.params)
+        except ZeroNormError as error:
+            for thing in reversed(self.record.things.values()):  # the outermost module was called first
+                if (locate := getattr(thing, "locate", None)) is not None:
+                    locate(error)
+            raise
 
     def _fail(self, status: int, given: tuple[Any, ...], results: tuple[Array, ...]) -> None:
         """Raise what the call that failed raises on its operands."""
         call = self.text.failing[status - 1]
-        call.op.compute([self._array(x, given, results) for x in call.operands], call.params)
+        self._compute(call, given, results)
         what = f"{call.op.name} failed in a compiled step"
         raise CompileError(what, {"line": call.line}, hint="compare it with eager")
 

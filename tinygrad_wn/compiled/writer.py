@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -217,6 +218,8 @@ class Writer:
         """A Python number, the one of an array, or one that is found anew in each step."""
         if isinstance(x, View):
             return f"{self.view(x, 'reads')}[()]"
+        if isinstance(x, float) and not math.isfinite(x):
+            self.types.add("nan" if math.isnan(x) else "inf")
         return f"now[{x.place}]" if isinstance(x, Number) else repr(x)
 
     def write(self) -> Text:

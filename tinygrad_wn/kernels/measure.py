@@ -105,9 +105,19 @@ def split(high: Any, low: Any, x: Any, count: Any) -> None:
 
 @kernel
 def within(x: Any, count: Any, low: Any, high: Any) -> Any:
-    """Whether the sizes of all numbers are between these powers of two."""
+    """Whether the sizes of all numbers are between these powers of two; 0 is not."""
     outside = 0
     for i in range(count):
         exponent = (bits_of(x[i]) >> DIGITS & EXPONENTS) - BIAS
         outside |= (exponent - low) | (high - exponent)
+    return outside >= 0
+
+
+@kernel
+def within_or_zero(x: Any, count: Any, low: Any, high: Any) -> Any:
+    """The same, but 0 is."""
+    outside = 0
+    for i in range(count):
+        exponent = (bits_of(x[i]) >> DIGITS & EXPONENTS) - BIAS
+        outside |= ((exponent - low) | (high - exponent)) & -(exponent != -BIAS)
     return outside >= 0

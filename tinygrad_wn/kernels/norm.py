@@ -17,7 +17,18 @@ from ..shapes import axes_of, other_axes
 from .columns import norm_columns, normalize_columns, pull_back_columns
 from .jit import kernel, parallel_kernel, prange
 from .layouts import AnyLayout
-from .measure import LARGE, MEDIUM, NEAR_ONE, ROWS, measure, measure_inverse, rows_at_once, split, within
+from .measure import (
+    LARGE,
+    MEDIUM,
+    NEAR_ONE,
+    ROWS,
+    measure,
+    measure_inverse,
+    rows_at_once,
+    split,
+    within,
+    within_or_zero,
+)
 from .room import near
 from .rows import dots_of_rows, row_across_near, row_across_split, row_stretched, row_stretched_near
 from .threads import parts
@@ -114,7 +125,7 @@ def _normalize_rows(w: Any, v: Any, g: Any) -> Any:
 @kernel
 def _splits(part: Any, factor: Any, scale: Any) -> Any:
     """Whether the first row can be computed in float32."""
-    near_one = within(part, 1, -NEAR_ONE, NEAR_ONE) and within(factor, 1, -NEAR_ONE, NEAR_ONE)
+    near_one = within_or_zero(part, 1, -NEAR_ONE, NEAR_ONE) and within(factor, 1, -NEAR_ONE, NEAR_ONE)
     return near_one and within(scale, 1, -LARGE, LARGE)
 
 
@@ -129,7 +140,8 @@ def pull_back_rows(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> None
         along[i] *= inverse[i]
         part[i], factor[i] = along[i] * inverse[i], g[i, 0] * inverse[i]
         dg[i, 0] = along[i]
-    near_one = within(part, count, -NEAR_ONE, NEAR_ONE) and within(factor, count, -NEAR_ONE, NEAR_ONE)
+    # part is 0 where nothing reaches a row, as for a unit that never fires
+    near_one = within_or_zero(part, count, -NEAR_ONE, NEAR_ONE) and within(factor, count, -NEAR_ONE, NEAR_ONE)
     folds = v.itemsize == 4 and near_one and within(scale, count, -NEAR_ONE, NEAR_ONE)
     if folds:
         for i in range(count):

@@ -57,9 +57,9 @@ class Linear(Module):
         self.bias = tensor(np.zeros(self.out_features, self.weight.dtype), requires_grad=True) if bias else None
 
     def forward(self, x: Any) -> Tensor:
-        """x·weightᵀ + bias; with one g a row, weight normalization is no op of its own."""
+        """x·weightᵀ + bias; with one g a row, and no row of norm 0, weight normalization is no op of its own."""
         weight, bias = self.weight, self.bias if isinstance(self.bias, Tensor) else effective(self.bias)
-        if isinstance(weight, WeightNorm) and weight.axis == 0:
+        if isinstance(weight, WeightNorm) and weight.axis == 0 and weight.zero == "raise":
             return weight_norm_linear(x, weight.v, weight.g, bias)
         return linear(x, effective(weight), bias)
 

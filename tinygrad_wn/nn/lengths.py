@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import DTypeError, StateError, ValueRangeError
+from ..functions import weight_norm
 from ..ops.elementwise import square
-from ..ops.norm import weight_norm
 from ..ops.reductions import sum as total
 from ..ops.structural import stop_gradient
 from ..walk import no_grad
@@ -64,8 +64,9 @@ def retract(model: Module, length: float = 1.0) -> None:
 
     Steps make v longer (section 2 of arXiv 1602.07868), and a longer v turns less by the same step. Called after each
     step of the optimizer, in compiled steps as well, this keeps ‖v‖, and with it the effective learning rate. Raises,
-    before anything is changed: ZeroNormError for a slice of v that is zero, ValueRangeError for a length that is not
-    above 0 and finite, StateError where no layer is weight-normalized.
+    before anything is changed: ZeroNormError for a slice of v that is zero (it stays zero where the layer's `zero` is
+    not "raise"), ValueRangeError for a length that is not above 0 and finite, StateError where no layer is
+    weight-normalized.
 
     >>> layer = tg.nn.weight_norm(tg.nn.Linear(2, 1, bias=False))
     >>> layer.weight.v.data = [[3.0, 4.0]]
@@ -76,10 +77,10 @@ def retract(model: Module, length: float = 1.0) -> None:
     if not 0 < length < math.inf:
         raise ValueRangeError("nn.retract: length must be above 0 and finite", {"given": repr(length)})
     with no_grad():
-        new = [
-            (w.v, weight_norm(w.v, np.full(w.scale.shape, length, w.v.dtype), axis=w.axis))
-            for w in _weights("retract", model)
-        ]
+        new = []
+        for w in _weights("retract", model):
+            lengths = np.full(w.scale.shape, length, w.v.dtype)
+            new.append((w.v, weight_norm(w.v, lengths, w.axis, zero="raise" if w.zero == "raise" else "zero")))
     for v, values in new:
         stop_gradient.into((v,), values)
 
@@ -87,7 +88,8 @@ def retract(model: Module, length: float = 1.0) -> None:
 def squared_norm(model: Module) -> Tensor:
     """Σ g² of all weight-normalized layers, which is Σ‖w‖²: for a penalty λ/2 · squared_norm(model) in the loss.
 
-    Its gradient is that of weight_decay=λ in `parameter_groups`. Raises StateError where no layer is weight-normalized.
+    A slice of v with norm 0 counts with its g, where `zero` allows it. The gradient is that of weight_decay=λ in
+    `parameter_groups`. Raises StateError where no layer is weight-normalized.
 
     >>> layer = tg.nn.weight_norm(tg.nn.Linear(2, 1, bias=False))
     >>> layer.weight.g.data = [[5.0]]

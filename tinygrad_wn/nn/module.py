@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 
-from ..errors import DTypeError, StateError
+from ..errors import DTypeError, StateError, ZeroNormError
 from ..op import changed, depends_on_attributes, slot
 from ..tensor import Tensor
 
@@ -52,7 +52,15 @@ class Module:
         """Call `forward`. A compiled step holds as long as the attributes of the modules that it called stay."""
         if slot.over.get() is not None:
             depends_on_attributes(self)
-        return self.forward(*args, **kwargs)
+        try:
+            return self.forward(*args, **kwargs)
+        except ZeroNormError as error:  # the outermost module knows the whole path
+            self.locate(error)
+            raise
+
+    def locate(self, error: ZeroNormError) -> None:
+        """Say in the error which layer of this module it is about, if one of them has this v."""
+        error.locate((name, part._data) for name, part in _parts(self) if isinstance(part, Tensor))
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from ..errors import DTypeError, GradientError, ShapeError, StateError, TinygradWNError, ValueRangeError, zero_norm
+from ..functions import check_zero, weight_norm as normalized
 from ..ops import norm
 from ..ops.elementwise import exp
 from ..shapes import Misfit, other_axes
@@ -27,22 +28,25 @@ class WeightNorm(Module):
 
     `v` and `g` are tensors, or arrays that become parameters; `axis` keeps its own g, so for v (out, in) and axis=0
     g is (out, 1). With `log_scale` the parameter is s = log g, and g = e^s is computed from it, which keeps g above 0
-    (section 2 of arXiv 1602.07868); `scale` is the one that there is. Raises ShapeError for another shape of g, and
-    with `log_scale` ValueRangeError for a g that is not above 0; the call raises ZeroNormError where a slice of v is
-    zero.
+    (section 2 of arXiv 1602.07868); `scale` is the one that there is. `zero` is what the call does where a slice of v
+    is zero: "raise" a ZeroNormError, or take "zero" or "nan" for w and all derivatives there. Raises ShapeError for
+    another shape of g, ValueRangeError for another `zero`, and with `log_scale` for a g that is not above 0.
 
     >>> weight = tg.nn.WeightNorm([[3.0, 4.0]], [[10.0]])
     >>> weight().detach()
     Tensor([[6., 8.]])
+    >>> tg.nn.WeightNorm([[0.0, 0.0]], [[10.0]], zero="zero")().detach()
+    Tensor([[0., 0.]])
     """
 
     has_weights = False
 
-    def __init__(self, v: Any, g: Any, axis: Axis = 0, *, log_scale: bool = False) -> None:
+    def __init__(self, v: Any, g: Any, axis: Axis = 0, *, log_scale: bool = False, zero: str = "raise") -> None:
+        check_zero("WeightNorm", zero)
         self.v, self.scale = (x if isinstance(x, Tensor) else tensor(x, requires_grad=True) for x in (v, g))
         norm.weight_norm.result_shape([self.v.shape, self.scale.shape], {"axis": axis})
         self.axis = tuple(map(int, axis)) if isinstance(axis, tuple) else axis if axis is None else int(axis)
-        self.log_scale = bool(log_scale)
+        self.log_scale, self.zero = bool(log_scale), str(zero)
         if self.log_scale:
             self.scale = tensor(_log(self.scale.numpy()), requires_grad=self.scale.requires_grad)
 
@@ -61,11 +65,12 @@ class WeightNorm(Module):
 
     def forward(self) -> Tensor:
         """The weight w = g v / ‖v‖, of the shape of v."""
-        return norm.weight_norm(self.v, self.g, axis=self.axis)
+        return normalized(self.v, self.g, self.axis, zero=self.zero)
 
     def options(self) -> dict[str, Any]:
-        """The axis, and whether the scale is a logarithm; v and g are state."""
-        return {"axis": self.axis, **({"log_scale": True} if self.log_scale else {})}
+        """The axis, whether the scale is a logarithm, and what a slice of norm 0 is; v and g are state."""
+        log_scale = {"log_scale": True} if self.log_scale else {}
+        return {"axis": self.axis, **log_scale, **({} if self.zero == "raise" else {"zero": self.zero})}
 
 
 def effective(parameter: Any) -> Any:
@@ -91,6 +96,7 @@ def weight_norm(
     axis: Axis = 0,
     *,
     log_scale: bool = False,
+    zero: str = "raise",
     train_v: bool = True,
     train_g: bool = True,
 ) -> M:
@@ -98,10 +104,12 @@ def weight_norm(
 
     v is the weight and g its norm over all axes but `axis`, so each entry of the weight stays the same to 1 ulp (with
     `log_scale`, to the rounding of s). Both are new tensors: make the optimizer afterwards. `log_scale` keeps s = log g
-    in the place of g; with `train_v=False` or `train_g=False`, v or g is state that no optimizer is given. Returns
-    `module`. Raises, before anything is changed: StateError where no layer has `name`, or one has it weight-normalized
-    already; ZeroNormError for a slice of norm 0; ShapeError for an axis that is not there; DTypeError for integers;
-    GradientError for a computed tensor; ValueRangeError for a norm that is not finite.
+    in the place of g; `zero` is what a slice of norm 0 is, "raise", "zero" or "nan", as in `tg.weight_norm`; with
+    `train_v=False` or `train_g=False`, v or g is state that no optimizer is given. Returns `module`. Raises, before
+    anything is changed: StateError where no layer has `name`, or one has it weight-normalized already; ZeroNormError
+    for a slice of norm 0, unless `zero` allows it (and log g is never allowed to be log 0); ShapeError for an axis that
+    is not there; DTypeError for integers; GradientError for a computed tensor; ValueRangeError for a norm that is not
+    finite, or another `zero`.
 
     >>> tg.nn.weight_norm(tg.nn.Sequential(tg.nn.Linear(3, 2), tg.nn.ReLU()))
     Sequential(
@@ -113,6 +121,8 @@ def weight_norm(
     )
     """
     _check_module("weight_norm", module)
+    check_zero("nn.weight_norm", zero)
+    options = {"log_scale": log_scale, "zero": zero}
     made: dict[int, WeightNorm] = {}
     places = []
     for path, layer in module.named_modules():
@@ -121,7 +131,7 @@ def weight_norm(
         if isinstance(found, WeightNorm):
             raise StateError(f"{where} is weight-normalized already", hint="nn.fold_weight_norm(module) takes it away")
         if isinstance(found, Tensor) and layer.has_weights:
-            made[id(found)] = made.get(id(found)) or _split(found, axis, where, log_scale, (train_v, train_g))
+            made[id(found)] = made.get(id(found)) or _split(found, axis, where, options, (train_v, train_g))
             places.append((layer, made[id(found)]))
     if not places:
         has = sorted({key for _, layer in module.named_modules() for key, x in vars(layer).items() if _is_tensor(x)})
@@ -166,7 +176,7 @@ def fold_weight_norm(module: M, name: str | None = None) -> M:
     return module
 
 
-def _split(weight: Tensor, axis: Axis, where: str, log_scale: bool, trained: tuple[bool, bool]) -> WeightNorm:
+def _split(weight: Tensor, axis: Axis, where: str, options: dict[str, Any], trained: tuple[bool, bool]) -> WeightNorm:
     """The WeightNorm that gives `weight`."""
     facts = {"weight": f"{weight.dtype} {list(weight.shape)}", "axis": axis}
     try:
@@ -180,10 +190,10 @@ def _split(weight: Tensor, axis: Axis, where: str, log_scale: bool, trained: tup
     g = norm.vector_norm(weight.detach(), axis=rest, keepdims=True)
     if not np.isfinite(g.numpy()).all():
         raise ValueRangeError(f"{where} has a norm that is not finite", facts, hint="look for NaN and huge entries")
-    if not g.numpy().all():
+    if not g.numpy().all() and (options["zero"] == "raise" or options["log_scale"]):
         raise zero_norm(where, weight, g.numpy() == 0)
     v, g = (tensor(x, requires_grad=weight.requires_grad and on) for x, on in zip((weight, g), trained, strict=True))
-    return WeightNorm(v, g, axis, log_scale=log_scale)
+    return WeightNorm(v, g, axis, **options)
 
 
 def _joined(found: WeightNorm, where: str) -> Tensor:
