@@ -87,3 +87,16 @@ def test_a_graph_from_before_a_step_that_writes_refuses_and_one_from_after_does_
         (slope,) = late.gradient(w, create_graph=True)
         np.testing.assert_array_equal(slope.detach().numpy(), 2 * w.numpy())
         np.testing.assert_array_equal(slope.sum().gradient(w)[0].numpy(), [2, 2])
+
+
+def test_transforms_differentiate_through_compiled_functions():
+    square = tg.jit(lambda x: (x * x).sum())
+    x = tg.tensor([1.0, 2.0, 3.0])
+    for _ in range(3):
+        square(x)
+        np.testing.assert_array_equal(tg.grad(square)(x).numpy(), [2.0, 4.0, 6.0])
+        (bent,) = tg.hvp(lambda x: square(x) * square(x), (x,), (x,))
+        np.testing.assert_array_equal(bent.numpy(), 12 * 14 * x.numpy())
+        assert tg.jvp(square, (x,), (x,))[1].item() == 28.0
+    rows = tg.tensor([[1.0], [2.0]])
+    np.testing.assert_array_equal(tg.grad(lambda r: tg.scan(square, r).sum())(rows).numpy(), [[2.0], [4.0]])

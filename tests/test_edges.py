@@ -79,7 +79,7 @@ def test_products_and_norms_of_a_layer_stay_inside_of_their_arrays(dtype, front)
         shapes = [(n, k), (o, k), (o, 1), (o,), (n, o), (n, k)]
         x, v, g, bias, ct, gate = (edge.read(rng.normal(size=shape).astype(dtype)) for shape in shapes)
         columns, plain = (edge(np.zeros((k, -(-o // LANES) * LANES), dtype))[:, :o] for _ in range(2))
-        kept, factors = edge(np.zeros((2, o))), edge(np.zeros((3, o), dtype))
+        kept, factors = edge(np.zeros((2, o))), edge(np.zeros((4, o), dtype))
         y, dx, dw = (edge(np.zeros(shape, dtype)) for shape in [(n, o), (n, k), (o, k)])
         db, dg = edge(np.zeros(o, dtype)), edge(np.zeros((o, 1), dtype))
         w = g * v.astype(np.float64) / np.linalg.norm(v.astype(np.float64), axis=1, keepdims=True)

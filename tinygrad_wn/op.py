@@ -77,6 +77,9 @@ class Slot:
 
 slot = Slot()
 
+differentiated: ContextVar[bool] = ContextVar("differentiated", default=False)
+"""Whether a transform such as `tg.grad` calls a function to record it: what has no graph must not take its place."""
+
 
 def each_step(prepare: Callable[[], tuple[float, ...]], *, steady: bool = False) -> tuple[float, ...]:
     """The numbers that `prepare` gives: now, and anew before each run where a step is being recorded.

@@ -13,7 +13,7 @@ import numpy as np
 
 from .errors import DTypeError, GradientError, ShapeError
 from .functions import stack
-from .op import slot
+from .op import differentiated, slot
 from .tensor import Tensor, as_array, wrap
 from .walk import leaves_below, recorded, recording
 
@@ -53,8 +53,12 @@ def _called(f: Function, args: tuple[Any, ...], numbers: tuple[int, ...], kwargs
     leaves = [_leaf(args[n]) for n in numbers]
     for n, leaf in zip(numbers, leaves, strict=True):
         given[n] = leaf
-    with recorded(True):
-        return f(*given, **kwargs), leaves
+    token = differentiated.set(True)
+    try:
+        with recorded(True):
+            return f(*given, **kwargs), leaves
+    finally:
+        differentiated.reset(token)
 
 
 def _tensors(y: Any, what: str, count: int | None = None) -> tuple[Tensor, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import CompileError
-from ..op import changes, slot
+from ..op import changes, differentiated, slot
 from ..tensor import Tensor, as_array, overwritten_by_step, serials, wrap
 from .record import Recorder, recorded
 from .show import drawn, table
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..domains import Array
 
-over = slot.over.get
+over, inside = slot.over.get, differentiated.get
 
 MANY = 16
 """Signatures of one function above which a warning says so."""
@@ -45,7 +45,13 @@ class Compiled:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the step of this signature; the first call with it runs the function itself, and records it."""
         step = self.hot
-        if step is None or kwargs or over() is not None or (step.changes != changes[0] and not step.current()):
+        if (
+            step is None
+            or kwargs
+            or over() is not None
+            or inside()
+            or (step.changes != changes[0] and not step.current())
+        ):
             return self._looked_up(args, kwargs)
         box = step.box
         step.box = None  # no other thread may have the same
@@ -65,7 +71,7 @@ class Compiled:
         return found
 
     def _looked_up(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if slot.over.get() is not None:
+        if over() is not None or inside():
             return self.function(*args, **kwargs)
         leaves: list[Any] = []
         structure = apart((args, kwargs), leaves)
@@ -145,7 +151,8 @@ def jit(function: Callable[..., Any]) -> Compiled:
     The first call with new shapes, dtypes, Python values or containers runs the function as ever, writes down its op
     calls and compiles them; later calls run the machine code. Parameters, the state of optimizers and learning rates
     stay live: eager code sees what a step wrote, and a step what eager code wrote. Arrays and tensors that the function
-    finds outside are read where they lie. Results have no graph, and gradients are not kept in `.grad`.
+    finds outside are read where they lie. Results have no graph, and gradients are not kept in `.grad`; where `tg.grad`
+    or another transform differentiates a function that calls the compiled one, it runs as it was written.
 
     Raises CompileError, with the line, for what cannot be part of a compiled step: a value that is read into Python, as
     in `float(loss)` or a branch; assigning to `.data`; adding to a gradient from outside. Python numbers among the

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import DTypeError, ShapeError
 from ..functions import stack
-from ..op import slot
+from ..op import differentiated, slot
 from ..tensor import Tensor, tensor, wrap
 from .jit import Compiled
 from .trees import apart, together
@@ -49,7 +49,7 @@ def scan(function: Callable[..., Any], *stacked: Any) -> Any:
     if not shapes or not all(shapes) or len({shape[0] for shape in shapes}) != 1 or not shapes[0][0]:
         facts = {f"argument {i}": list(shape) for i, shape in enumerate(shapes)}
         raise ShapeError("scan: arguments must be stacks of equally many entries", facts, hint="stack batches first")
-    if isinstance(function, Compiled) and slot.over.get() is None:
+    if isinstance(function, Compiled) and slot.over.get() is None and not differentiated.get():
         return _one_after_another(function, [np.ascontiguousarray(x._data) for x in tensors])
     found = [_tensors(function(*[x[k] for x in tensors])) for k in range(shapes[0][0])]
     columns = zip(*(leaves for _, leaves in found), strict=True)
