@@ -317,3 +317,13 @@ def test_not_a_number_stays_in_its_slice(fused):
     w = tg.weight_norm(v, np.array([[1.0], [5.0]]), fused=fused).numpy()
     assert np.isnan(w[0]).all()
     np.testing.assert_array_equal(w[1], [3.0, 4.0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_nothing_lies_across_a_slice_of_one_number(dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    v, ct, g = (rng.normal(size=(70, 1)).astype(dtype) for _ in range(3))
+    leaves = [tg.tensor(x, requires_grad=True) for x in (v, g)]
+    dv, dg = tg.weight_norm(*leaves).gradient(*leaves, cotangent=ct)
+    np.testing.assert_array_equal(dv.numpy(), 0)
+    np.testing.assert_array_equal(dg.numpy(), ct * np.sign(v))

@@ -130,11 +130,23 @@ def _splits(part: Any, factor: Any, scale: Any) -> Any:
 
 
 @kernel
+def _pull_back_single(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> None:
+    """Rows of one number, whose direction is its sign: nothing lies across it, and no rounding is to say otherwise."""
+    for i in range(v.shape[0]):
+        unit, slope = np.sign(np.float64(v[i, 0])), np.float64(ct[i, 0])
+        dg[i, 0] = slope * unit
+        dv[i, 0] = (slope - slope * unit * unit) * (g[i, 0] * kept[1, i] * kept[0, i])
+
+
+@kernel
 def pull_back_rows(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> None:
     """Rows of dv and dg by equation 3, no more than ROWS; dv may be ct. `kept` holds scales and inverse lengths."""
     count, room, numbers = v.shape[0], near(np.float64), near(v)
     along, part, factor = room[:ROWS], room[ROWS : 2 * ROWS], room[2 * ROWS : 3 * ROWS]
     high, low, scale, inverse = numbers[:ROWS], numbers[ROWS : 2 * ROWS], kept[0], kept[1]
+    if v.shape[1] == 1:
+        _pull_back_single(dv, dg, kept, ct, v, g)
+        return
     _dots(along, scale, ct, v)
     for i in range(count):
         along[i] *= inverse[i]
