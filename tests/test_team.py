@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 
 import tinygrad_wn as tg
-from tinygrad_wn.compiled import plan
+from tinygrad_wn.compiled import plan, splits
 from tinygrad_wn.kernels import team as team_module
 from tinygrad_wn.kernels.atomic import BUSY, NO_STATUS, STATUS, prepare_meetings, read_word
 from tinygrad_wn.kernels.entry import entry
 from tinygrad_wn.kernels.jit import COMPILED, kernel
 from tinygrad_wn.kernels.team import SYNC, _call_at, team
+from tinygrad_wn.op import OPS
 
 pytestmark = pytest.mark.skipif(not COMPILED, reason="there is no machine code")
 
@@ -183,6 +184,25 @@ def test_nothing_is_written_where_one_part_of_several_fails(parts):
     assert in_parts(step.newest, (x, y), parts)[0] > 0
     for p, old in zip(model.parameters(), before, strict=True):
         np.testing.assert_array_equal(p.numpy(), old)
+
+
+def test_a_write_beside_a_check_that_the_plan_does_not_know_is_put_back(monkeypatch):
+    monkeypatch.setattr(splits, "MAY_FAIL", ())
+    p = tg.tensor(np.ones(4, "f"), requires_grad=True)
+
+    @tg.jit
+    def step(x, places, slope):
+        chosen = x[places]
+        OPS["sgd_update"].into((p,), 0.5, p, slope)
+        return chosen
+
+    x, places, slope = np.arange(6, dtype="f"), np.array([1, 2]), np.ones(4, "f")
+    step(x, places, slope)
+    assert step.newest.text.fragile
+    before = p.numpy().copy()
+    with pytest.raises(tg.errors.ShapeError):
+        step(x, np.array([1, 9]), slope)
+    np.testing.assert_array_equal(p.numpy(), before)
 
 
 def test_a_step_that_was_compiled_for_one_thread_takes_helpers_when_more_are_allowed(monkeypatch):

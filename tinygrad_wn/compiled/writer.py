@@ -98,6 +98,8 @@ class Writer:
         self.depth, self.scratch, self.taken = 1, 0, 0
         self.split = Split(0, 1, ())
         self.written = self.fragile = False
+        self.epoch = self.checked = -1
+        """The epoch that is being written, and the last one in which something may fail."""
 
     def use(self, module: str, name: str) -> str:
         """Import a name of a module of kernels."""
@@ -133,7 +135,7 @@ class Writer:
     def fails(self, call: Call, expression: str) -> None:
         """Write a kernel call that gives a status, and leave the step where that is not 0."""
         self.failing.append(call)
-        self.fragile = self.fragile or self.written
+        self.fragile, self.checked = self.fragile or self.written, self.epoch
         self.add(f"if {expression}:")
         number = len(self.failing)
         self.add(
@@ -226,14 +228,16 @@ class Writer:
         """Write all stages."""
         self._begin()
         self._check_arguments()
-        epoch = 0
+        self.epoch = 0
         for i, stage in enumerate(self.plan.stages):
-            if self.plan.team and stage.epoch != epoch:
+            if self.plan.team and stage.epoch != self.epoch:
                 self.add(f"if {self.use('atomic', 'meet')}(at[2], parts):")
                 self.add("    return 0")
-            epoch, self.taken = stage.epoch, 0
+            self.epoch, self.taken = stage.epoch, 0
             self._stage(i, stage)
             self.written = self.written or stage.outside
+            # in one epoch, a thread may write what another one's failure is to leave as it was
+            self.fragile = self.fragile or (self.plan.team and stage.outside and self.checked == self.epoch)
         self._end()
         return Text(self._module(), self.parts, self.held, self.failing, self.scratch, self.fragile)
 
