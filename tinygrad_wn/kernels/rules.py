@@ -10,10 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .jit import kernel, parallel_kernel, prange
-
-LARGE = 1 << 17
-"""Numbers of a parameter from which a second thread pays."""
+from .jit import kernel
 
 
 @kernel
@@ -61,47 +58,3 @@ def adapt(
         s[i] = beta2 * s[i] + new2 * slope * slope
         kept = p[i] - shrink * p[i] if shrink != 0 else p[i]
         p[i] = kept - pace * (m[i] / (np.sqrt(s[i]) * rise + eps))
-
-
-@kernel
-def _share(count: Any, part: Any, size: Any) -> Any:
-    """Where a part begins and ends, on borders of lines of the cache."""
-    share = (size + 16 * count - 1) // (16 * count) * 16
-    return min(part * share, size), min((part + 1) * share, size)
-
-
-@parallel_kernel
-def descend_in_parts(count: Any, p: Any, g: Any, rate: Any, decay: Any) -> None:
-    """`descend` on several threads."""
-    for part in prange(count):
-        i, j = _share(count, part, p.size)
-        descend(p[i:j], g[i:j], rate, decay)
-
-
-@parallel_kernel
-def roll_in_parts(count: Any, p: Any, m: Any, g: Any, rate: Any, momentum: Any, nesterov: Any, decay: Any) -> None:
-    """`roll` on several threads."""
-    for part in prange(count):
-        i, j = _share(count, part, p.size)
-        roll(p[i:j], m[i:j], g[i:j], rate, momentum, nesterov, decay)
-
-
-@parallel_kernel
-def adapt_in_parts(
-    count: Any,
-    p: Any,
-    m: Any,
-    s: Any,
-    g: Any,
-    rate: Any,
-    step: Any,
-    beta1: Any,
-    beta2: Any,
-    eps: Any,
-    decay: Any,
-    decoupled: Any,
-) -> None:
-    """`adapt` on several threads."""
-    for part in prange(count):
-        i, j = _share(count, part, p.size)
-        adapt(p[i:j], m[i:j], s[i:j], g[i:j], rate, step, beta1, beta2, eps, decay, decoupled)
