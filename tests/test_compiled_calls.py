@@ -100,3 +100,14 @@ def test_transforms_differentiate_through_compiled_functions():
         assert tg.jvp(square, (x,), (x,))[1].item() == 28.0
     rows = tg.tensor([[1.0], [2.0]])
     np.testing.assert_array_equal(tg.grad(lambda r: tg.scan(square, r).sum())(rows).numpy(), [[2.0], [4.0]])
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_what_a_relu_cuts_is_there_for_others_who_read_it(normalized):
+    layer = tg.nn.Linear(9, 20, rng=0)
+    layer = tg.nn.weight_norm(layer) if normalized else layer
+    step = tg.jit(lambda x: tg.relu(h := layer(x)) - 0.5 * h)
+    x = tg.tensor(np.random.default_rng(0).normal(size=(8, 9)).astype("f"))
+    for _ in range(2):
+        h = layer(x).numpy()
+        np.testing.assert_allclose(step(x).numpy(), np.maximum(h, 0) - 0.5 * h, rtol=1e-5, atol=1e-6)
