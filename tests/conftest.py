@@ -50,11 +50,12 @@ def _no_leaks() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect tests that need libraries which are not installed in the version that the tests are about."""
+    """Deselect tests about libraries that are not installed, and tests about kernels where kernels are off."""
     without = [
         item
         for item in items
         if not all(is_there(library) for mark in item.iter_markers("peers") for library in mark.args)
+        or (item.get_closest_marker("once") and not kernels_are_on())
     ]
     if without:
         config.hook.pytest_deselected(items=without)

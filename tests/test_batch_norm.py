@@ -239,6 +239,7 @@ def data(count: int, dtype: str = "float64") -> list[Any]:
     return [(rng.standard_normal((16, 3)).astype(dtype) + 1, rng.integers(0, 2, 16)) for _ in range(count)]
 
 
+@pytest.mark.once
 @every_layer
 @pytest.mark.parametrize("momentum", [0.1, None])
 @pytest.mark.parametrize(("dtype", "bound"), [("float64", 1e-10), ("float32", 1e-4)])

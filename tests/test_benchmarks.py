@@ -23,6 +23,8 @@ from benchmarks.worker import Worker, WorkerError, environment
 from benchmarks.workloads import WORKLOADS, Workload
 from tinygrad_wn import cli
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parents[1]
 TINY = Workload("tiny", (3, 5, 4, 3), 6)
 INSTALLED = [name for name, peer in PEERS.items() if peer.lacks() is None and not peer.compiler]

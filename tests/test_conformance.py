@@ -21,6 +21,8 @@ from tinygrad_wn.testing.conformance.judge import judge
 from tinygrad_wn.testing.conformance.oracle import DIGITS, Slices, exact
 from tinygrad_wn.testing.conformance.properties import PROPERTIES
 
+pytestmark = pytest.mark.once
+
 FUNCTIONS = ("weight", "gradient", "second", "jvp", "fold", "copy", "state")
 LAYERS = {"fold", "copy", "state"}
 """Properties of layers."""

@@ -18,7 +18,10 @@ from tinygrad_wn.kernels.rows import sum_of_rows
 from tinygrad_wn.kernels.turned import measure_turned
 from tinygrad_wn.kernels.vector import VECTOR_BYTES
 
-pytestmark = pytest.mark.skipif(not COMPILED or sys.platform != "linux", reason="there is no memory to forbid")
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(not COMPILED or sys.platform != "linux", reason="there is no memory to forbid"),
+]
 
 PAGE, LANES = mmap.PAGESIZE, 16
 CUT = "out 2, in 2, in 2, in 1 C, out 2, count, real, in 2"

@@ -20,6 +20,8 @@ from tinygrad_wn.kernels.exponential import KINDS, exp, log
 from tinygrad_wn.kernels.jit import kernel
 from tinygrad_wn.kernels.vector import VECTOR_BYTES
 
+pytestmark = pytest.mark.once
+
 
 @kernel
 def exps(y: Any, x: Any) -> None:

@@ -20,6 +20,8 @@ import tinygrad_wn as tg
 from tinygrad_wn.kernels import cache
 from tinygrad_wn.kernels.jit import kernel
 
+pytestmark = pytest.mark.once
+
 PACKAGE = Path(tg.__file__).parent
 HELPERS = """
 from llvmlite import ir

@@ -18,6 +18,8 @@ from tinygrad_wn.kernels.atomic import WORDS
 from tinygrad_wn.kernels.emitted import cache_folder, clear_cache, load
 from tinygrad_wn.kernels.team import SYNC, callers
 
+pytestmark = pytest.mark.once
+
 STEP = """
     import sys, time
     import tinygrad_wn as tg

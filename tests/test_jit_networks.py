@@ -14,6 +14,8 @@ import tinygrad_wn as tg
 from tinygrad_wn import nn, optim
 from tinygrad_wn.tensor import wrap
 
+pytestmark = pytest.mark.once
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

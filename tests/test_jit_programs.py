@@ -16,6 +16,8 @@ from tinygrad_wn.errors import GradientError, TinygradWNError, ZeroNormError
 from tinygrad_wn.op import OPS
 from tinygrad_wn.tensor import wrap
 
+pytestmark = pytest.mark.once
+
 PHASES = [Phase.explicit, Phase.reuse, Phase.generate]
 """Programs are shown as they were drawn: each try to make one smaller would be compiled."""
 

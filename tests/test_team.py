@@ -5,7 +5,6 @@ Steps of these tests are far too small to be worth threads, so each is told that
 
 import itertools
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -18,13 +17,16 @@ import pytest
 import tinygrad_wn as tg
 from tinygrad_wn.compiled import plan, splits
 from tinygrad_wn.kernels import team as team_module
-from tinygrad_wn.kernels.atomic import BUSY, NO_STATUS, STATUS, prepare_meetings, read_word
+from tinygrad_wn.kernels.atomic import NO_STATUS, STATUS, prepare_meetings, read_word
 from tinygrad_wn.kernels.entry import entry
 from tinygrad_wn.kernels.jit import COMPILED, kernel
 from tinygrad_wn.kernels.team import SYNC, _call_at, team
 from tinygrad_wn.op import OPS
 
-pytestmark = pytest.mark.skipif(not COMPILED, reason="there is no machine code")
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(not COMPILED, reason="there is no machine code"),
+]
 
 BEGIN = """
 import os, sys, threading, time
@@ -276,19 +278,21 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no for
 
 @needs_fork
 def test_a_child_that_is_forked_in_the_middle_of_a_step_can_run_it():
-    step, _ = network((6, 40, 3))
-    given = batch((6, 40, 3), 24)
-    for _ in range(3):
-        step(*given)
-    one = step.newest
-    word = int(one.table[SYNC]) + BUSY - one.room.__array_interface__["data"][0]
-    one.room[word] = 1  # as it is while another thread runs the step
-    child = os.fork()
-    if not child:
-        signal.alarm(20)
-        os._exit(0 if np.isfinite(step(*given).item()) else 1)
-    one.room[word] = 0
-    assert os.waitpid(child, 0)[1] == 0
+    code = """
+import signal
+from tinygrad_wn.kernels.atomic import BUSY
+from tinygrad_wn.kernels.team import SYNC
+one = step.newest
+word = int(one.table[SYNC]) + BUSY - one.room.__array_interface__["data"][0]
+one.room[word] = 1  # as it is while another thread runs the step
+child = os.fork()
+if not child:
+    signal.alarm(20)
+    os._exit(0 if np.isfinite(step(x, y).item()) else 1)
+one.room[word] = 0
+print(os.waitpid(child, 0)[1])
+"""
+    assert run(code) == "0\n"
 
 
 @needs_fork

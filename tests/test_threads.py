@@ -18,6 +18,8 @@ import tinygrad_wn as tg
 from tinygrad_wn.errors import DTypeError, ValueRangeError
 from tinygrad_wn.kernels.threads import parts
 
+pytestmark = pytest.mark.once
+
 HERE = Path(__file__).parent
 CORES = tg.get_num_threads()
 SEVERAL = min(CORES, 2)

@@ -176,6 +176,7 @@ def test_a_row_that_nothing_reaches_changes_no_bit_of_its_neighbours(seed: int, 
     [((6, 7), 0, "float32", True), ((2, 3, 4), (0, 2), "float64", True), ((4, 5), 1, "float64", False)],
 )
 @pytest.mark.parametrize("order", ["backward", "forward", "second"])
+@pytest.mark.once
 def test_compiled_steps_follow_the_policy_in_machine_code_alone(
     order: str, zero: str, fill: float, shape: tuple[int, ...], axis: Any, dtype: str, fused: bool
 ) -> None:
