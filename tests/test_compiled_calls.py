@@ -111,3 +111,39 @@ def test_what_a_relu_cuts_is_there_for_others_who_read_it(normalized):
     for _ in range(2):
         h = layer(x).numpy()
         np.testing.assert_allclose(step(x).numpy(), np.maximum(h, 0) - 0.5 * h, rtol=1e-5, atol=1e-6)
+
+
+def test_dropout_draws_once_a_call_whatever_form_the_rows_have():
+    x = np.random.default_rng(0).standard_normal((12, 5)).astype(np.float32)
+    forms = [x[:6], x[::2], np.asfortranarray(x[:6]), x[:6], x[:4], x[::3], x[6:]]
+    found = []
+    for turn in (tg.jit, lambda function: function):
+        layer = tg.nn.Dropout(0.5, rng=7)
+        step = turn(lambda rows, layer=layer: layer(rows) + 0)
+        found.append([step(rows).numpy().tolist() for rows in forms for _ in range(2)])
+    assert found[0] == found[1]
+
+
+def test_parameters_that_have_gone_more_steps_than_others_are_corrected_by_their_own_count():
+    found = []
+    for turn in (tg.jit, lambda function: function):
+        p, q = (tg.tensor([1.0, 2.0], "float64", requires_grad=True) for _ in range(2))
+        optimizer = tg.optim.Adam([p, q], lr=0.1)
+
+        @turn
+        def step(x, p=p, q=q, optimizer=optimizer):
+            optimizer.zero_grad()
+            loss = (x * p * q).sum()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        for i in range(6):
+            step(np.ones(2))
+            if i == 2:
+                q.grad = None
+                p.grad = tg.ones(2, "float64")
+                optimizer.step()
+        assert [state["step"].item() for state in optimizer.state] == [7, 6]
+        found.append([x.numpy() for x in (p, q)])
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-12)

@@ -168,7 +168,9 @@ def test_each_width_of_vectors_gives_the_same(size: int, tmp_path: Path) -> None
         del environment["NUMBA_CPU_NAME"]
     if features is not None:
         environment["NUMBA_CPU_FEATURES"] = features
-    run = subprocess.run([sys.executable, "-c", CHECK, name], env=environment, capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", CHECK, name], env=environment, capture_output=True, text=True, check=False
+    )
     assert run.returncode == 0, run.stderr
     width, *found = run.stdout.split()
     assert int(width) == size

@@ -128,9 +128,7 @@ def test_parameters_and_state_keep_their_dtype_whatever_number_an_option_is(make
         p.grad = tg.ones(2, dtype)
         optimizer.step()
     assert p.dtype == dtype
-    assert {x.dtype for state in optimizer.state for x in state.values() if isinstance(x, tg.Tensor)} <= {
-        np.dtype(dtype)
-    }
+    assert {x.dtype for state in optimizer.state for name, x in state.items() if name != "step"} <= {np.dtype(dtype)}
 
 
 @every_optimizer
@@ -165,7 +163,7 @@ def test_steps_are_counted_for_each_parameter() -> None:
     optimizer.step()
     q.grad = tg.tensor([1.0], "float64")
     optimizer.step()
-    assert [state["step"] for state in optimizer.state] == [2, 1]
+    assert [state["step"].item() for state in optimizer.state] == [2, 1]
     close(q.numpy(), [0.5])
 
 

@@ -90,6 +90,11 @@ def each_step(prepare: Callable[[], tuple[float, ...]], *, steady: bool = False)
     return prepare() if over is None else over.each_step(prepare, steady)
 
 
+def is_recorded() -> bool:
+    """Whether a step is being recorded."""
+    return slot.over.get() is not None
+
+
 def after_step(act: Callable[[], None]) -> None:
     """Act: now, and after each run where a step is being recorded."""
     over: Any = slot.over.get()

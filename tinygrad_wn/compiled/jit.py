@@ -36,10 +36,10 @@ class Compiled:
         self.function = function
         self.name = getattr(function, "__name__", repr(function))
         self.steps: dict[Any, list[Step]] = {}
-        self.flat: dict[int, Step] = {}
-        """The step that ran last, for calls with this number of arrays and nothing else."""
+        self.last: Step | None = None
+        """The step that ran last of those that take nothing but arrays."""
         self.hot: Step | None = None
-        """The same, if it needs no more than machine code, and has one result."""
+        """The same, if it is one function and has one result."""
         self.newest: Step | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -51,6 +51,7 @@ class Compiled:
             or over() is not None
             or inside()
             or (step.changes != changes[0] and not step.current())
+            or not (step.still or step.fits(args))
         ):
             return self._looked_up(args, kwargs)
         box = step.box
@@ -59,8 +60,12 @@ class Compiled:
             box = step.new_box()
         else:
             box[0].grad, box[0]._wants = None, False
-        status = step.quick(id(args), box[3], step.at)
-        if status and not step.again(status, args, box):
+        if step.still:
+            status = step.quick(id(args), box[3], step.at)
+            ran = not status or step.again(status, args, box)
+        else:
+            ran = step.asked(args, box)
+        if not ran:
             return self._looked_up(args, kwargs)
         written = step.written
         written.serial = next(serials)
@@ -82,9 +87,8 @@ class Compiled:
         if step is None:
             return self._recorded(structure, arrays, leaves, known)
         if len(arrays) == len(args) and not (kwargs or step.touched):
-            self.flat[len(args)] = step
-            if step.single and step.still:
-                self.hot = step
+            self.last = step
+            self.hot = step if step.single and step.simple else None
         found = step.run(tuple(arrays))
         if found is None:
             raise CompileError("tg.jit: a step refuses the signature that it was recorded for", {"signature": key})

@@ -73,8 +73,8 @@ def _one_after_another(function: Compiled, arrays: list[Array]) -> Any:
         for into, x in zip(outputs, leaves, strict=True):
             into[done] = x._data
         done += 1
-        step = function.flat.get(len(arrays))
-        if BEGIN <= done < n and step is not None:
+        step = function.last
+        if BEGIN <= done < n and step is not None and step.count == len(arrays):
             done += step.run_each([x[done:] for x in arrays], [y[done:] for y in outputs])
         if done == n:
             return together(structure, iter([wrap(y) for y in outputs]))[0]

@@ -126,13 +126,16 @@ def _turn(stage: Stage) -> Split | None:
 
 
 def _update(stage: Stage) -> Split | None:
-    call = stage.calls[0]
-    arrays = [x for x in call.given[UPDATES[call.op.name][0] :] if isinstance(x, View)]
+    call, scalars = stage.calls[0], UPDATES[stage.calls[0].op.name][0]
+    numbers, arrays = (
+        [x for x in some if isinstance(x, View)] for some in (call.given[:scalars], call.given[scalars:])
+    )
     shape = arrays[0].shape
     same = all(x.shape == shape and x.dtype == arrays[0].dtype and x.whole for x in arrays)
     if not call.writes or not shape or not same or len(arrays) != UPDATES[call.op.name][1] + 1:
         return None
-    return _split(shape[0], LANES, [(x, 0) for x in arrays], [(x, 0) for x in call.results])
+    reads = [*((x, WHOLE) for x in numbers), *((x, 0) for x in arrays)]
+    return _split(shape[0], LANES, reads, [(x, 0) for x in call.results])
 
 
 def _cross_entropy(stage: Stage) -> Split | None:

@@ -47,6 +47,7 @@ class Step:
     def __init__(self, recorder: Recorder, arguments: list[Array], structure: Any, leaves: list[Any]) -> None:
         self.record, self.structure = recorder.record, structure
         self.models = [np.empty_like(x) for x in arguments]
+        self.forms = [(x.shape, x.dtype) for x in arguments]
         self.count, self.results = len(arguments), 0
         self.leaves = [self._output(recorder, x) for x in leaves]
         self.outputs = [x for x in self.leaves if isinstance(x, View)]
@@ -150,6 +151,27 @@ class Step:
         made = np.empty(*self.shapes[0])
         results = (made,)
         return wrap(made), made, results, id(results)
+
+    def fits(self, given: tuple[Any, ...]) -> bool:
+        """Whether machine code can read all arguments where they lie: asked before anything is drawn or counted."""
+        if len(given) != self.count:
+            return False
+        for x, (shape, dtype) in zip(given, self.forms, strict=True):
+            own = x._data if type(x) is Tensor else x
+            if type(own) is not np.ndarray or own.shape != shape or own.dtype is not dtype or not own.flags.carray:
+                return False
+        return True
+
+    def asked(self, given: tuple[Any, ...], box: Box) -> bool:
+        """Run with what has to be asked and done in Python; False if an argument does not fit."""
+        with self.busy:
+            self._prepare(self.moving)
+            status = self.quick(id(given), box[3], self.at)
+            if status and not self.again(status, given, box):
+                return False
+            for act in self.after:
+                act()
+        return True
 
     def again(self, status: int, given: tuple[Any, ...], box: Box) -> bool:
         """After a run that gave a status: run where it could not, or raise; False if an argument does not fit."""

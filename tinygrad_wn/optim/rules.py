@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..creation import zeros
 from ..errors import ValueRangeError
-from ..op import after_step, depends_on, each_step
+from ..op import depends_on, each_step, is_recorded
+from ..ops.arithmetic import add
 from ..ops.update import adam_update, momentum_update, sgd_update
 from .optimizer import Optimizer, in_range
 
@@ -117,24 +117,26 @@ class Adam(Optimizer):
 
     def begin(self, p: Tensor) -> dict[str, Any]:
         """Running means of the gradient and of its square, and the number of steps."""
-        return {"mean": zeros(p.shape, p.dtype), "square": zeros(p.shape, p.dtype), "step": 0}
+        return {"mean": zeros(p.shape, p.dtype), "square": zeros(p.shape, p.dtype), "step": zeros((), "float64")}
 
     def update(self, p: Tensor, g: Tensor, state: dict[str, Any], group: Mapping[str, Any]) -> None:
         """Carry out `adam_update` in place, for one parameter."""
         Adam.update_all(self, [(p, g, state)], group)
 
-    def _numbers(self, group: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[float, float]:
-        """The learning rate, and the number of the step to be done."""
-        return self.rate(group), state["step"] + 1
-
     def update_all(self, work: list[Work], group: Mapping[str, Any]) -> None:
-        """Carry out `adam_update` in place, in one call for all parameters that have gone equally many steps."""
+        """Carry out `adam_update` in place, in one call for all parameters that have gone equally many steps.
+
+        A step that is being recorded has a call for each: it must hold also when some of them fall behind.
+        """
         depends_on(lambda: (*group["betas"], group["eps"], group["weight_decay"]))
-        by_step: dict[int, list[Work]] = {}
-        for one in work:
-            if not one[2]:
-                one[2].update(self.begin(one[0]))
-            by_step.setdefault(one[2]["step"], []).append(one)
+        (lr,) = each_step(lambda: (self.rate(group),), steady=True)
+        by_step: dict[float, list[Work]] = {}
+        for i, (p, g, state) in enumerate(work):
+            if not state:
+                state.update(self.begin(p))
+            count = state["step"]
+            add.into((count,), count, 1)
+            by_step.setdefault(i if is_recorded() else count.item(), []).append((p, g, state))
         beta1, beta2 = group["betas"]
         options: dict[str, Any] = {
             "beta1": float(beta1),
@@ -150,10 +152,7 @@ class Adam(Optimizer):
                 m, s = state["mean"], state["square"]
                 targets += (p, m, s)
                 tensors += (p, m, s, g)
-            states = [state for _, _, state in now]
-            numbers = each_step(partial(self._numbers, group, states[0]))
-            adam_update.into(tuple(targets), *numbers, *tensors, **options)
-            after_step(partial(_count, states))
+            adam_update.into(tuple(targets), lr, now[0][2]["step"], *tensors, **options)
 
 
 class AdamW(Adam):
@@ -179,8 +178,3 @@ class AdamW(Adam):
         weight_decay: float = 1e-2,
     ) -> None:
         super().__init__(params, lr, betas, eps, weight_decay)
-
-
-def _count(states: list[dict[str, Any]]) -> None:
-    for state in states:
-        state["step"] += 1
