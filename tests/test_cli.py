@@ -176,6 +176,7 @@ def test_in_a_terminal_a_bar_for_each_network_runs_to_its_end(tmp_path: Path, mo
         assert main(["train", *SMALL, "--out", str(tmp_path)]) == 0
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
     assert text != screen.getvalue()
+    assert f"{'plain':11} {'━' * 16} compiling 0:00:" in text
     for line in history(tmp_path)[-2:]:
         shown = f"epoch 2/2 loss {line['train_loss']:.4f} accuracy {line['test_accuracy']:.2%} 0:00:"
         assert f"{line['network']:11} {'━' * 16} {shown}" in text

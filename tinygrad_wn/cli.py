@@ -204,7 +204,7 @@ def _fit(
     # 76 columns wide: in a line that fills the terminal, the ^C that it echoes would break the line
     columns = TextColumn("{task.description:11}"), BarColumn(16), TextColumn("{task.fields[shown]}")
     with Progress(*columns, TimeElapsedColumn(), console=console, disable=not live) as progress:
-        tasks = {name: progress.add_task(name, total=steps, shown="") for name in models}
+        tasks = {name: progress.add_task(name, total=steps, shown="compiling") for name in models}
 
         def after_batch() -> None:
             for task in tasks.values():
