@@ -5,6 +5,8 @@ import pytest
 
 import tinygrad_wn as tg
 
+collect_ignore = ["docs/conf.py"]  # needs the extra [docs], and has no examples
+
 
 @pytest.fixture(autouse=True)
 def _names(doctest_namespace: dict[str, object]) -> None:

@@ -1,5 +1,6 @@
 """What the project says of itself: README, pages, versions, docstrings, sizes of files."""
 
+import importlib
 import inspect
 import re
 import subprocess
@@ -99,6 +100,17 @@ def test_there_are_public_names():
 @pytest.mark.parametrize("name", PUBLIC)
 def test_a_public_name_has_a_docstring_with_an_example(name):
     assert ">>> " in (PUBLIC[name].__doc__ or "")
+
+
+def test_each_public_function_and_class_is_on_one_page_of_the_reference():
+    pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "reference").glob("*.md"))
+    shown = [
+        getattr(importlib.import_module(module), name)
+        for module, names in re.findall(r"^```\{public\} (\S+)\n(.*?)^```$", pages, re.MULTILINE | re.DOTALL)
+        for name in names.split()
+    ]
+    assert len(shown) == len({id(one) for one in shown})
+    assert [name for name, one in PUBLIC.items() if not any(one is other for other in shown)] == []
 
 
 @pytest.mark.parametrize("path", CODE, ids=identity)
