@@ -5,6 +5,7 @@ import re
 from importlib import import_module
 
 from docutils import nodes
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -31,10 +32,10 @@ nb_execution_timeout = 120
 
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
-add_module_names = False
 python_use_unqualified_type_names = True
 
 html_theme = "furo"
+html_static_path, html_css_files = ["static"], ["site.css"]
 html_copy_source = html_show_sourcelink = html_show_sphinx = False
 copybutton_prompt_text, copybutton_prompt_is_regexp = r">>> |\.\.\. |\$ ", True
 
@@ -69,8 +70,23 @@ def as_text(_app: Sphinx, _what: str, _name: str, _found: object, _options: obje
             lines[i] = "".join(part if part.startswith("`") else re.sub(r"([|*_])", r"\\\1", part) for part in parts)
 
 
+def as_written(_app: Sphinx, document: nodes.document) -> None:
+    """Names as they are called: `tg.nn.Linear`. Examples without their last line, which is for doctest alone."""
+    for name in document.findall(addnodes.desc_addname):
+        short = re.sub(r"^tinygrad_wn\.(?=((nn|nn\.init|optim|data|interop|linalg)\.)?$)", "tg.", name.astext())
+        name.clear()
+        name.append(nodes.Text(short))
+    for block in document.findall(nodes.literal_block):
+        text = block.astext().rstrip()
+        if block.rawsource.rstrip() == text:
+            block.rawsource = text
+            block.clear()
+            block.append(nodes.Text(text))
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.add_directive("public", Public)
     app.connect("autodoc-process-signature", with_results)
     app.connect("autodoc-process-docstring", as_text)
+    app.connect("doctree-read", as_written)
