@@ -35,7 +35,7 @@ autodoc_default_options = {"members": True}
 python_use_unqualified_type_names = True
 
 html_theme = "furo"
-html_static_path, html_css_files = ["static"], ["site.css"]
+html_static_path, html_css_files = ["_static"], ["site.css"]
 html_copy_source = html_show_sourcelink = html_show_sphinx = False
 copybutton_prompt_text, copybutton_prompt_is_regexp = r">>> |\.\.\. |\$ ", True
 
