@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import test_jit_ops
 import test_op_gradients
 import test_ops
 from every_op import every_kernel, every_op, every_smooth_op
@@ -87,12 +89,14 @@ def test_pytorch_reads_what_the_page_on_pytorch_writes(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def silu():
-    """The op that the page on kernels declares, with its kernel; gone afterwards."""
-    before, names = dict(OPS), {}
-    for text in blocks((ROOT / "docs" / "how-to" / "write-a-kernel.md").read_text(encoding="utf-8"), "python")[:2]:
-        exec(compile("\n".join(re.findall(r"^(?:>>>|\.\.\.) ?(.*)$", text, re.MULTILINE)), "page", "exec"), names)
-    yield names["silu"]
+def silu(tmp_path, monkeypatch):
+    """The op that the page on kernels declares, from a file as the page on ops says; gone afterwards."""
+    monkeypatch.setenv("TINYGRAD_WN_CACHE", str(tmp_path))
+    page_on_kernels = (ROOT / "docs" / "how-to" / "write-a-kernel.md").read_text(encoding="utf-8")
+    code = "".join(blocks(page_on_kernels, "python")[:2])
+    (tmp_path / "silu.py").write_text("\n".join(re.findall(r"^(?:>>>|\.\.\.) ?(.*)$", code, re.MULTILINE)))
+    before = dict(OPS)
+    yield runpy.run_path(str(tmp_path / "silu.py"))["silu"]
     OPS.clear()
     OPS.update(before)
 
@@ -112,6 +116,7 @@ def each_test_of(module, *kinds):
     [
         *each_test_of(test_ops, every_op, every_kernel),
         *each_test_of(test_op_gradients, every_op, every_smooth_op),
+        *each_test_of(test_jit_ops, every_op, every_smooth_op),
     ],
 )
 def test_the_op_of_the_page_passes_what_every_op_must_pass(silu, test):
