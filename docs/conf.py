@@ -1,6 +1,9 @@
 """How Sphinx makes the site of these pages: `python -m sphinx -W --keep-going docs site`."""
 
+import contextlib
 import inspect
+import io
+import os
 import re
 from importlib import import_module
 
@@ -9,6 +12,7 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from tinygrad_wn import cli
 from tinygrad_wn.op import Op
 
 project = html_title = "tinygrad_wn"
@@ -40,6 +44,10 @@ html_copy_source = html_show_sourcelink = html_show_sphinx = False
 copybutton_prompt_text, copybutton_prompt_is_regexp = r">>> |\.\.\. |\$ ", True
 
 
+PROGRAMS = {"tinygrad-wn": cli.main}
+os.environ["COLUMNS"] = "88"  # the width of help
+
+
 class Public(SphinxDirective):
     """Names of a module, such as `{public} tinygrad_wn.nn`, as what their docstrings say."""
 
@@ -53,6 +61,21 @@ class Public(SphinxDirective):
             kind = "class" if inspect.isclass(getattr(module, name)) else "function"
             text.append(f".. auto{kind}:: {name}")
         return self.parse_text_to_nodes("\n".join(["```{eval-rst}", *text, "```"]))
+
+
+class Help(SphinxDirective):
+    """What a command prints with --help, such as `{help} tinygrad-wn train`."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        program, *rest = self.arguments[0].split()
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+            PROGRAMS[program]([*rest, "--help"])
+        text = printed.getvalue()
+        return [nodes.literal_block(text, text, language="text")]
 
 
 def with_results(_app: Sphinx, _what: str, _name: str, found: object, _options: object, given: str, result: str):
@@ -87,6 +110,7 @@ def as_written(_app: Sphinx, document: nodes.document) -> None:
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.add_directive("public", Public)
+    app.add_directive("help", Help)
     app.connect("autodoc-process-signature", with_results)
     app.connect("autodoc-process-docstring", as_text)
     app.connect("doctree-read", as_written)

@@ -24,7 +24,18 @@ from tinygrad_wn.op import OPS
 
 DOCS = [path for path in PAGES if path.is_relative_to(ROOT / "docs")]
 FENCE = re.compile(r"^( *)```(\S*)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
-BY_SPHINX = {"{toctree}", "{include}", "{public}", "{figure}", "{image}", "{note}", "{tip}", "{warning}", "{raw}"}
+BY_SPHINX = {
+    "{toctree}",
+    "{include}",
+    "{public}",
+    "{help}",
+    "{figure}",
+    "{image}",
+    "{note}",
+    "{tip}",
+    "{warning}",
+    "{raw}",
+}
 COMMAND = re.compile(r"(?:\.venv/bin/)?(?:python -m (benchmarks|tinygrad_wn)(?= |$)|(tinygrad-wn)(?= ))(.*)")
 PYTORCH = ROOT / "docs" / "how-to" / "pytorch.md"
 
