@@ -44,8 +44,7 @@ html_copy_source = html_show_sourcelink = html_show_sphinx = False
 copybutton_prompt_text, copybutton_prompt_is_regexp = r">>> |\.\.\. |\$ ", True
 
 
-PROGRAMS = {"tinygrad-wn": cli.main}
-os.environ["COLUMNS"] = "88"  # the width of help
+os.environ["COLUMNS"] = "88"  # the width of what --help prints
 
 
 class Public(SphinxDirective):
@@ -64,16 +63,14 @@ class Public(SphinxDirective):
 
 
 class Help(SphinxDirective):
-    """What a command prints with --help, such as `{help} tinygrad-wn train`."""
+    """What `tinygrad-wn`, or a command of it such as `{help} train`, prints with --help."""
 
-    required_arguments = 1
-    final_argument_whitespace = True
+    optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        program, *rest = self.arguments[0].split()
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-            PROGRAMS[program]([*rest, "--help"])
+            cli.main([*self.arguments, "--help"])
         text = printed.getvalue()
         return [nodes.literal_block(text, text, language="text")]
 
