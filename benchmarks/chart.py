@@ -1,9 +1,14 @@
-"""A chart of the steps and of their growth; needs the extra `[plots]`."""
+"""Charts of the steps and of their growth; they need the extra `[plots]`."""
 
+import hashlib
 import io
+import json
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
+
+from .peers import OURS
+from .tables import number
 
 
 def can_draw() -> bool:
@@ -42,6 +47,43 @@ def draw(results: dict[str, Any]) -> bytes:
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     return picture.getvalue()
+
+
+def identity(results: dict[str, Any]) -> str:
+    """What a chart carries to say which steps it shows."""
+    return hashlib.sha256(json.dumps(results["suites"]["steps"]).encode()).hexdigest()
+
+
+def summary(results: dict[str, Any]) -> bytes:
+    """An SVG: a weight-normalized step of each contender at its best thread count, a panel a network."""
+    rows = [row for row in results["suites"]["steps"] if row["normalized"]]
+    networks = [*dict.fromkeys(row["workload"] for row in rows)]
+    contenders = [*dict.fromkeys(row["contender"] for row in rows)][::-1]
+    size = (1.4 + 2.6 * len(networks), 0.9 + 0.27 * len(contenders))
+    with import_module("matplotlib").rc_context({"svg.hashsalt": identity(results), "font.size": 9}):
+        figure = import_module("matplotlib.figure").Figure(figsize=size, layout="constrained", facecolor="white")
+        for axes, name in zip(figure.subplots(1, len(networks), sharey=True, squeeze=False)[0], networks, strict=True):
+            _contest(axes, [row for row in rows if row["workload"] == name], contenders)
+        picture = io.BytesIO()
+        figure.savefig(picture, format="svg", metadata={"Date": None, "Identifier": identity(results)})
+    return picture.getvalue()
+
+
+def _contest(axes: Any, rows: list[dict[str, Any]], contenders: list[str]) -> None:
+    """A bar a contender, from zero, with its number."""
+    times: dict[str, float] = {}
+    for row in rows:
+        median = row["microseconds"]["median"]
+        times[row["contender"]] = min(median, times.get(row["contender"], median))
+    top = max(times.values())
+    for who, time in times.items():
+        place = contenders.index(who)
+        axes.barh(place, time, 0.7, color="#c2410c" if who == OURS else "#94a3b8")
+        axes.text(time + top / 50, place, number(time), va="center")
+    axes.set(title=f"{rows[0]['workload']}\n{'-'.join(map(str, rows[0]['sizes']))}, batch {rows[0]['batch']}")
+    axes.set(xlim=(0, 1.2 * top), xticks=[], xlabel="µs a step", yticks=range(len(contenders)), yticklabels=contenders)
+    axes.tick_params(length=0)
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
 
 
 def _bars(axes: Any, rows: list[dict[str, Any]], colours: dict[str, str]) -> None:

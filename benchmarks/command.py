@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(argv)
         if options.docs:
-            page.rewrite(options.docs)
+            page.publish(options.docs)
             return 0
         return _run(options, list(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt:
@@ -117,7 +117,7 @@ def _parser() -> _Parser:
         "--docs",
         type=Path,
         metavar="JSON",
-        help="measure nothing; put the figures of this file into docs/benchmarks.md",
+        help="measure nothing; put a file of --json, or of tinygrad-wn check --json, into docs/ and README.md",
     )
     return parser
 

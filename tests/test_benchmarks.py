@@ -239,42 +239,89 @@ def test_a_table_shows_every_figure(measured):
     assert all(len(row) == len(table.headings) for row in table.rows)
 
 
-def test_figures_go_between_the_marks_of_the_page_and_nothing_else_changes(measured, tmp_path):
-    source, target = tmp_path / "figures.json", tmp_path / "page.md"
+MARKS = {
+    "README.md": [("chart", page.BENCHMARKS), ("matrix", page.MATRIX)],
+    "docs/benchmarks.md": [("figures", page.BENCHMARKS)],
+    "docs/conformance.md": [("matrix", page.MATRIX), ("examples", page.MATRIX)],
+}
+MATRIX = {
+    "versions": {"ours": "1.0", "torch": "2.0"},
+    "verdicts": {
+        "ours": {"values": {"status": "right", "reason": "", "failures": []}},
+        "torch": {"values": {"status": "wrong", "reason": "", "failures": [{"what": "w is NaN", "code": "print(w)"}]}},
+    },
+}
+
+
+@pytest.fixture
+def pages(tmp_path):
+    """A folder with pages that hold nothing but marks around old figures."""
+    (tmp_path / "docs").mkdir()
+    for name, marks in MARKS.items():
+        old = "".join(
+            f"<!-- {mark}: python -m benchmarks --docs {kept} -->\nold {mark}\n<!-- end of {mark} -->\n\n"
+            for mark, kept in marks
+        )
+        (tmp_path / name).write_text(f"# Title\n\n{old}more\n", encoding="utf-8")
+    return tmp_path
+
+
+def texts(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.rglob("*.*"))}
+
+
+def test_figures_go_between_the_marks_of_pages_and_nothing_else_changes(measured, pages):
+    source = pages / "figures.json"
     source.write_text(json.dumps(measured[1]), encoding="utf-8")
-    target.write_text(f"# Title\n\n{page.START}\nold\n{page.END}\n\nmore\n", encoding="utf-8")
-    page.rewrite(source, target)
-    once = target.read_text(encoding="utf-8")
-    assert once.startswith(f"# Title\n\n{page.START}\n")
-    assert once.endswith(f"{page.END}\n\nmore\n")
-    assert "| numpy | 1 |" in once
-    assert "old" not in once
-    page.rewrite(source, target)
-    assert target.read_text(encoding="utf-8") == once
+    page.publish(source, pages)
+    once = texts(pages)
+    figures, readme = once["benchmarks.md"].decode(), once["README.md"].decode()
+    assert figures.startswith("# Title\n\n<!-- figures: ")
+    assert figures.endswith("<!-- end of figures -->\n\nmore\n")
+    assert "| numpy | 1 |" in figures
+    assert "old figures" not in figures
+    assert "old chart" not in readme
+    assert "old matrix" in readme
+    assert measured[1]["machine"]["cpu"] in readme
+    assert chart.identity(measured[1]).encode() in once["benchmarks.svg"]
+    assert once["benchmarks.json"] == source.read_bytes()
+    page.publish(source, pages)
+    assert texts(pages) == once
 
 
-@pytest.mark.parametrize("content", ["{}", "[]", "not JSON", '{"machine": 1}'])
-def test_a_page_stays_as_it_is_when_the_figures_are_none(content, tmp_path):
-    source, target = tmp_path / "figures.json", tmp_path / "page.md"
+def test_a_matrix_goes_between_the_marks_of_pages_and_nothing_else_changes(pages):
+    source = pages / "matrix.json"
+    source.write_text(json.dumps(MATRIX), encoding="utf-8")
+    page.publish(source, pages)
+    found = texts(pages)
+    readme, conformance = found["README.md"].decode(), found["conformance.md"].decode()
+    assert "| values | ✓ | ✗ |" in readme
+    assert "old chart" in readme
+    assert "| values | ✓ | ✗ |\n\nWith ours 1.0, torch 2.0." in conformance
+    assert "```text\ntorch, values: w is NaN\n    print(w)\n```" in conformance
+    assert b"old figures" in found["benchmarks.md"]
+    assert "benchmarks.svg" not in found
+    assert found["conformance.json"] == source.read_bytes()
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "not JSON", '{"machine": 1}', '{"verdicts": {}}', '{"verdicts": 1}'])
+def test_pages_stay_as_they_are_when_the_figures_are_none(content, pages):
+    source = pages / "figures.json"
     source.write_text(content, encoding="utf-8")
-    target.write_text(f"{page.START}\nold\n{page.END}\n", encoding="utf-8")
+    before = texts(pages)
     with pytest.raises(page.PageError, match="not a file that"):
-        page.rewrite(source, target)
-    assert "old" in target.read_text(encoding="utf-8")
+        page.publish(source, pages)
+    assert texts(pages) == before
 
 
-def test_a_page_without_marks_is_refused(measured, tmp_path):
-    source, target = tmp_path / "figures.json", tmp_path / "page.md"
+def test_a_page_without_marks_is_refused_and_no_page_changes(measured, pages):
+    source = pages / "figures.json"
     source.write_text(json.dumps(measured[1]), encoding="utf-8")
-    target.write_text("no marks\n", encoding="utf-8")
-    with pytest.raises(page.PageError, match="lacks the marks"):
-        page.rewrite(source, target)
-
-
-def test_the_page_holds_figures():
-    whole = page.PAGE.read_text(encoding="utf-8")
-    figures = whole.partition(page.START)[2].partition(page.END)[0]
-    assert "### steps" in figures
+    (pages / "README.md").write_text("no marks\n", encoding="utf-8")
+    before = texts(pages)
+    with pytest.raises(page.PageError, match=r"README\.md: lacks the marks"):
+        page.publish(source, pages)
+    assert texts(pages) == before
 
 
 @pytest.mark.parametrize(

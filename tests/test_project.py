@@ -1,5 +1,6 @@
 """What the project says of itself: README, pages, versions, docstrings, sizes of files."""
 
+import importlib
 import inspect
 import re
 import subprocess
@@ -67,7 +68,7 @@ def test_the_readme_has_two_bash_blocks_that_stand_alone():
 
 def test_the_extras_that_the_readme_installs_exist():
     wanted = re.findall(r"pip install .*\[(\w+)\]", README)
-    assert wanted == ["plots", "test"]
+    assert wanted == ["plots", "test", "docs"]
     assert set(wanted) <= METADATA["project"]["optional-dependencies"].keys()
 
 
@@ -101,6 +102,17 @@ def test_a_public_name_has_a_docstring_with_an_example(name):
     assert ">>> " in (PUBLIC[name].__doc__ or "")
 
 
+def test_each_public_function_and_class_is_on_one_page_of_the_reference():
+    pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "reference").glob("*.md"))
+    shown = [
+        getattr(importlib.import_module(module), name)
+        for module, names in re.findall(r"^```\{public\} (\S+)\n(.*?)^```$", pages, re.MULTILINE | re.DOTALL)
+        for name in names.split()
+    ]
+    assert len(shown) == len({id(one) for one in shown})
+    assert [name for name, one in PUBLIC.items() if not any(one is other for other in shown)] == []
+
+
 @pytest.mark.parametrize("path", CODE, ids=identity)
 def test_a_file_fits_one_sitting(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
@@ -108,7 +120,7 @@ def test_a_file_fits_one_sitting(path):
 
 @pytest.mark.parametrize("path", PAGES, ids=identity)
 def test_links_of_a_page_lead_somewhere(path):
-    text = path.read_text(encoding="utf-8")
+    text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
         file, _, anchor = target.partition("#")
         goal = path.parent / file

@@ -24,16 +24,21 @@ class Implementation:
     v has shape (…), g has size 1 on every axis but `axis` (on all where it is None), and so have b and dg; ct, a and dv
     have the shape of v. Each result has the shape of what it belongs to, and the dtype of v and g.
 
-    | function | returns |
-    |---|---|
-    | `weight(v, g, axis)` | w |
-    | `gradient(v, g, ct, axis)` | (∇v, ∇g) for the cotangent ct of w |
-    | `second(v, g, ct, a, b, axis)` | the gradient of ⟨a, ∇v⟩ + ⟨b, ∇g⟩ by (v, g, ct) |
-    | `jvp(v, g, dv, dg, axis)` | the derivative of w along (dv, dg) |
-    | `fold(v, g, axis)` | the weight of a layer of (v, g) from which weight normalization was taken away |
-    | `copy(v, g, other_v, other_g, axis)` | a layer of (v, g) is copied, then given the others: w of copy and layer |
-    | `state(v, g, other_v, other_g, axis)` | a layer of the others takes the state of one of (v, g), which is then |
-    | | given the others: v, g and w of the layer that took the state |
+    `weight(v, g, axis)`
+        returns w
+    `gradient(v, g, ct, axis)`
+        returns (∇v, ∇g) for the cotangent ct of w
+    `second(v, g, ct, a, b, axis)`
+        returns the gradient of ⟨a, ∇v⟩ + ⟨b, ∇g⟩ by (v, g, ct)
+    `jvp(v, g, dv, dg, axis)`
+        returns the derivative of w along (dv, dg)
+    `fold(v, g, axis)`
+        returns the weight of a layer of (v, g) from which weight normalization was taken away
+    `copy(v, g, other_v, other_g, axis)`
+        copies a layer of (v, g), then gives the layer the others; returns w of the copy and w of the layer
+    `state(v, g, other_v, other_g, axis)`
+        a layer of the others takes the state of one of (v, g), which is then given the others; returns v, g and w of
+        the layer that took the state
 
     `dtypes` are those it computes in, and `axes` those it takes where it does not take every axis and None. A function
     says that it lacks something by NotImplementedError. `setup` are the lines of Python that bind `wn` to this object,
