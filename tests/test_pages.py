@@ -64,6 +64,14 @@ def test_each_block_of_a_page_is_of_a_kind_that_something_runs(path):
         assert kind != "text" or ">>> " not in text
 
 
+@pytest.mark.parametrize(
+    "text", [README, (ROOT / "docs" / "start.md").read_text(encoding="utf-8")], ids=["README", "start"]
+)
+def test_a_first_network_takes_15_lines(text):
+    assert "15 lines" in text
+    assert len(re.findall(r"^(?:>>>|\.\.\.) ", blocks(text, "python")[0], re.MULTILINE)) <= 15
+
+
 @pytest.mark.parametrize(("path", "text"), shell_blocks(), ids=lambda x: x.stem if isinstance(x, Path) else "")
 def test_shell_blocks_of_a_page_run(path, text, tmp_path):
     beside = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
