@@ -5,6 +5,7 @@ CI=true) or `night` (many more examples).
 """
 
 import os
+import shutil
 from collections.abc import Iterator
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -50,12 +51,14 @@ def _no_leaks() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect tests about libraries that are not installed, and tests about kernels where kernels are off."""
+    """Deselect tests without what they are about: peers, a browser, kernels where kernels are off."""
+    browser = bool(find_spec("selenium") and shutil.which("chromium") and shutil.which("chromedriver"))
     without = [
         item
         for item in items
         if not all(is_there(library) for mark in item.iter_markers("peers") for library in mark.args)
         or (item.get_closest_marker("once") and not kernels_are_on())
+        or (item.get_closest_marker("browser") and not browser)
     ]
     if without:
         config.hook.pytest_deselected(items=without)

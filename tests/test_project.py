@@ -123,7 +123,7 @@ def test_links_of_a_page_lead_somewhere(path):
     text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
         file, _, anchor = target.partition("#")
-        goal = path.parent / file
+        goal = path.parent / file if file else path
         assert goal.exists(), target
         if anchor:
             headings = re.findall(r"^#+ (.*)$", goal.read_text(encoding="utf-8"), re.MULTILINE)
