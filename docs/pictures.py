@@ -82,7 +82,7 @@ def plane(axes: Any, low: tuple[float, float], high: tuple[float, float]) -> Non
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
     axes.axhline(0, color=SOFT, linewidth=0.6)
     axes.axvline(0, color=SOFT, linewidth=0.6)
-    axes.tick_params(colors=SOFT, labelsize=8)
+    axes.tick_params(colors=SOFT, labelsize=9)
     for side in axes.spines.values():
         side.set_visible(False)
 
@@ -116,7 +116,7 @@ def circle(axes: Any, radius: float, color: str, **style: Any) -> None:
 
 def length_and_direction() -> tuple[Any, Numbers]:
     """Left: v of three lengths and one w. Right: one v and three g."""
-    figure, (left, right) = picture(8, 4, 2)
+    figure, (left, right) = picture(7.4, 3.7, 2)
     u, g = np.array([0.8, 0.6]), 2.0
     lengths, lengths_of_w = (0.9, 1.5, 2.9), (0.8, 1.6, 2.4)
     same = [tg.weight_norm(n * u, [g], axis=None).numpy() for n in lengths]
@@ -124,18 +124,18 @@ def length_and_direction() -> tuple[Any, Numbers]:
     for axes in (left, right):
         plane(axes, (-0.6, -0.6), (2.9, 2.9))
     circle(left, g, W, linestyle="--")
-    left.text(1.15, 2.05, "all w of length g = 2", color=W, fontsize=10)
+    left.text(1.15, 2.05, "all w of length g = 2", color=W, fontsize=11)
     arrow(left, (0, 0), same[0], W, linewidth=4)
     left.text(*(same[0] + (0.18, -0.28)), "w", color=W, fontsize=13, weight="bold")
     for number, n in enumerate(lengths):
         shift = (0.09 + 0.09 * number) * np.array([-u[1], u[0]])
         arrow(left, shift, n * u + shift, V, linewidth=1.6)
-    left.text(1.6, 1.65, "v, of three lengths", color=V, fontsize=10, ha="right")
+    left.text(1.05, 1.35, "v, of three\nlengths", color=V, fontsize=11, ha="right")
     left.set_title("The length of v does not matter", fontsize=11)
     for n, w in zip(lengths_of_w, other, strict=True):
         circle(right, n, W, linestyle="--", alpha=0.6)
         right.plot(*w, "o", color=W, markersize=8)
-        right.text(w[0] + 0.12, w[1] - 0.22, f"g = {n}", color=W, fontsize=10)
+        right.text(w[0] + 0.12, w[1] - 0.22, f"g = {n}", color=W, fontsize=11)
     arrow(right, (0, 0), other[-1], W, linewidth=1.6)
     arrow(right, (0, 0), 1.2 * u, V, linewidth=3)
     right.text(0.62, 0.72, "v", color=V, fontsize=13, weight="bold", ha="right")
@@ -145,7 +145,7 @@ def length_and_direction() -> tuple[Any, Numbers]:
 
 def split_gradient() -> tuple[Any, Numbers]:
     """The step of w, its parts along and across v, and the steps of g and v that they become."""
-    figure, (left, right) = picture(9, 4.4, 2)
+    figure, (left, right) = picture(7.8, 3.8, 2)
     v, g, rate = 1.5 * START / 2, 2.2, 0.25
     found = one_step(v, g, rate)
     w, u = found["w"], v / np.linalg.norm(v)
@@ -156,25 +156,25 @@ def split_gradient() -> tuple[Any, Numbers]:
     arrow(left, (0, 0), w, W, "w", (-0.2, 0.1))
     arrow(left, w, end, INK, f"{MINUS}η∇w", (0.25, 0.2))
     arrow(left, w, leg, ALONG, f"along v:\n{MINUS}η∇g", (-0.5, 0.1), linewidth=3)
-    arrow(left, leg, end, ACROSS, f"across v:\n{MINUS}η M∇w", (-0.02, -0.3), linewidth=3)
+    arrow(left, leg, end, ACROSS, f"across v:\n{MINUS}η M∇w", (-0.12, -0.33), linewidth=3)
     right_angle(left, leg, w - leg, end - leg)
     left.set_title("A step of w has a part along v and one across it", fontsize=11)
     arrow(right, (0, 0), v, V, "v", (-0.16, 0.1))
-    arrow(right, v, found["v'"], ACROSS, f"{MINUS}η∇v = {MINUS}η (g/‖v‖) M∇w", (0.55, 0.12), linewidth=3)
+    arrow(right, v, found["v'"], ACROSS, f"{MINUS}η∇v = {MINUS}η (g/‖v‖) M∇w", (0.72, 0.16), linewidth=3)
     arrow(right, (0, 0), found["v'"], V, linestyle="--", linewidth=1.4)
     right_angle(right, v, -v, found["v'"] - v)
     right.plot(*w, "o", color=W)
     right.text(w[0] - 0.1, w[1] + 0.05, "w", color=W, ha="right", fontsize=11)
     right.plot(*found["w'"], "D", color=W)
-    right.text(*(found["w'"] + (0.1, 0.02)), "w after the step\nof g and v", color=W, fontsize=10, va="top")
-    right.text(*(found["v'"] + (0.08, -0.2)), "v after it,\nlonger", color=V, fontsize=10)
+    right.text(*(found["w'"] + (0.1, 0.02)), "w after the step\nof g and v", color=W, fontsize=11, va="top")
+    right.text(*(found["v'"] + (0.08, -0.2)), "v after it,\nlonger", color=V, fontsize=11)
     right.set_title("g takes the part along v, v turns by the other", fontsize=11)
     return figure, found
 
 
 def growing_length() -> tuple[Any, Numbers]:
     """v under noisy gradients, each step at a right angle to it; and ‖v‖ beside what Pythagoras says."""
-    figure, (left, right) = picture(9, 4.2, 2)
+    figure, (left, right) = picture(7.8, 3.7, 2)
     rng, g, rate, path = np.random.default_rng(2), np.array([2.0]), 0.2, [START / 2]
     for _ in range(20):
         v = tg.tensor(path[-1], requires_grad=True)
@@ -205,7 +205,7 @@ def growing_length() -> tuple[Any, Numbers]:
 
 def step_sizes() -> tuple[Any, Numbers]:
     """Four step sizes in a valley: loss with w trained alone, with g and v, and the effective step sizes."""
-    figure, (alone, split, effective) = picture(11, 3.6, 3)
+    figure, (alone, split, effective) = picture(9, 3.4, 3)
     numbers: Numbers = {}
     for number, rate in enumerate(RATES):
         style = {
@@ -248,7 +248,7 @@ def plain(value: Any) -> Any:
 
 def main() -> None:
     """Draw all pictures."""
-    settings = {"svg.hashsalt": "tinygrad_wn", "font.family": "DejaVu Sans"}
+    settings = {"svg.hashsalt": "tinygrad_wn", "font.family": "DejaVu Sans", "font.size": 11}
     with import_module("matplotlib").rc_context(settings):
         for name, draw in PICTURES.items():
             figure, numbers = draw()

@@ -11,6 +11,8 @@ import pytest
 
 from docs import pictures
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "weight-norm.md").read_text(encoding="utf-8")
 
