@@ -1,7 +1,7 @@
 """The pictures of docs/weight-norm.md: `python -m docs.pictures` draws them into docs/_static; needs `[plots]`.
 
 All numbers come from tinygrad_wn. Each SVG holds those it shows as its description, and
-tests/test_pictures.py compares them with what is computed now.
+tests/test_explained.py compares them with what is computed now.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The pictures of docs/weight-norm.md show what the package computes now, and its figure stands alone."""
+"""docs/weight-norm.md: pictures show what the package computes now, equations lead to code, the figure stands alone."""
 
 import json
 import re
@@ -68,3 +68,14 @@ def test_the_figure_needs_nothing_but_itself() -> None:
 def test_the_page_holds_the_figure_and_a_link_to_it() -> None:
     assert re.search(r'<object data="_static/weight-norm.html" type="text/html"[^>]*aria-label="[^"]+"', PAGE)
     assert '<a href="_static/weight-norm.html">' in PAGE
+
+
+def test_each_equation_of_the_paper_leads_to_its_function_and_to_a_test_that_is_there() -> None:
+    listed = PAGE.partition("## The equations, and the tests that hold them")[2].split("\n- ")[1:]
+    numbered = [one for one in listed if one.startswith("**(")]
+    assert re.findall(r"\*\*\((\d)\)\*\*", "".join(numbered)) == list("12345678")
+    for one in listed:
+        assert one.count("\n  - ") >= 1 + one.count("\n  - held by ") >= 2
+        for name, file in re.findall(r"\[`([\w.]+)`\]\(\.\./([\w/]+\.py)\)", one):
+            text = (ROOT / file).read_text(encoding="utf-8")
+            assert re.search(rf"^def {name.removeprefix('tg.')}\(", text, re.MULTILINE), name
