@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent / "_static"
 # Colours that stay apart for colour-blind readers (after Okabe and Ito), on white, also in a dark page.
-V, W, ALONG, ACROSS, INK, SOFT = "#0072B2", "#D55E00", "#A0488A", "#00795A", "#1b1f24", "#7a838d"
+V, W, ALONG, ACROSS, INK, SOFT = "#0072B2", "#c04a00", "#A0488A", "#00795A", "#1b1f24", "#5b6470"
 MINUS = "\N{MINUS SIGN}"
 BEST = np.array([2.4, 1.2])
 FLAT, STEEP = 0.25, 4.0
