@@ -19,6 +19,7 @@ project = html_title = "tinygrad_wn"
 author = copyright = "The tinygrad_wn authors"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_copybutton"]
 
+exclude_patterns = ["notebook/source.md"]  # of which both notebooks are made
 nitpicky = True  # a name that leads nowhere is a warning, and CI takes warnings for errors
 WITHOUT_A_PAGE = (
     "Real|Positive|AboveMinusOne|NonZero|Distinct|Integer|Boolean|Bits|Array|Axis|Shape|Argnums|Function|Random|Work|Graph",

@@ -35,6 +35,7 @@ BY_SPHINX = {
     "{tip}",
     "{warning}",
     "{raw}",
+    "{code-cell}",  # and by test_notebook.py
 }
 COMMAND = re.compile(r"(?:\.venv/bin/)?(?:python -m (benchmarks|tinygrad_wn)(?= |$)|(tinygrad-wn)(?= ))(.*)")
 PYTORCH = ROOT / "docs" / "how-to" / "pytorch.md"
