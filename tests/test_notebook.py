@@ -10,6 +10,7 @@ import pytest
 from student_mistakes import MISTAKES, PARTS
 from test_project import METADATA, ROOT
 
+from tinygrad_wn.errors import ValueRangeError
 from tinygrad_wn.testing import autograder
 from tinygrad_wn.testing.autograder import example
 from tinygrad_wn.testing.search import smallest_failure
@@ -57,7 +58,7 @@ def test_the_handout_has_no_solution_and_the_solution_no_holes():
     assert make.ANSWER not in answers
     assert "raise NotImplementedError" not in answers
     assert not re.search("(BEGIN|END) SOLUTION", text + answers)
-    for line in ("(1.0, 1.0)", "By Pythagoras", "order.append", "ct @ other.data.T", "np.frexp(top)[1]\\n"):
+    for line in ("(1.0, 1.0)", "By Pythagoras", "order.append", "ct @ b.T", "np.frexp(top)[1]\\n"):
         assert line in answers
         assert line not in text
 
@@ -108,35 +109,29 @@ def test_the_handout_runs_from_top_to_bottom_with_every_hole_open():
             run(cell, space)
 
 
-def solved(right="", wrong=""):
-    """What the definitions of the solution leave up to 4.1, with one change of text that must be there."""
-    cells = [cell.source for _, cell in pairs()]
-    kept = [
-        text
-        for text in cells[: cells.index(f"autograder.{PARTS['network']}")]
-        if not is_check(text) and "print(" not in text
-    ]
-    whole = "\n\n".join(kept) + "\n"
+def solved(part, right="", wrong=""):
+    """What the solution defines up to the check of this part, with one change of text that must be there."""
+    whole = ""
+    for cell in (cell.source for _, cell in pairs()):
+        if f"autograder.{PARTS[part]}" in cell:
+            whole += cell.replace(f"autograder.{PARTS[part]}", "")
+            break
+        whole += "" if is_check(cell) or "print(" in cell else f"{cell}\n\n"
     assert right in whole
-    space = {"properties": properties()}
+    space = {}
     exec(whole.replace(right, wrong, 1), space)
     return space
-
-
-def properties():
-    cell = next(cell.source for _, cell in pairs() if cell.source.startswith("properties ="))
-    return ast.literal_eval(cell.partition("=")[2].partition("\n")[0].strip())
 
 
 @pytest.mark.parametrize(("part", "right", "wrong"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_is_found(part, right, wrong, monkeypatch):
     monkeypatch.setattr(example, "smallest_failure", partial(smallest_failure, shrink=False))
-    report = eval(f"autograder.{PARTS[part]}", solved(right, wrong))
+    report = eval(f"autograder.{PARTS[part]}", solved(part, right, wrong))
     assert report.status == "wrong", report
 
 
 def test_the_smallest_example_is_shown_in_words_of_a_student():
-    space = solved("parent.grad += node.grad * slope", "parent.grad = node.grad * slope")
+    space = solved("value", "parent.grad += node.grad * slope", "parent.grad = node.grad * slope")
     assert repr(autograder.check_value(space["Value"], "+", "*")).splitlines() == [
         "✗ Value with + and *: wrong",
         "  The smallest example that goes wrong:",
@@ -144,12 +139,45 @@ def test_the_smallest_example_is_shown_in_words_of_a_student():
         "      c = a + a",
         "      c.backward()",
         "      a.grad  # found 1, expected 2",
-        "  `a` is used 2 times: its gradient is the sum of what comes back from each use.",
+        "  `a` is used 2 times: its gradient is the sum of what comes back from each use. Is each",
+        "  right?",
     ]
 
 
 def test_rounding_stays_a_thousand_times_below_the_tolerance(monkeypatch):
     monkeypatch.setattr(example, "TOLERANCE", 1e-3 * example.TOLERANCE)
-    space = solved()
+    space = solved("network")
     for part in ("functions", "entries", "matmul", "loss", "network"):
         assert eval(f"autograder.{PARTS[part]}", space).passed, part
+
+
+def test_an_error_is_shown_with_its_place_in_the_code_of_the_student():
+    space = solved("entries", "np.expand_dims(ct, axis)", "np.expand_dims(ct, axis + 5)")
+    report = eval(f"autograder.{PARTS['entries']}", space)
+    assert report.lines[-2].endswith("  # raises AxisError")
+    assert re.search(r"out of bounds .*\(line \d+ of the cell of tensor_sum\.pull\)$", report.lines[-1])
+
+
+def test_a_class_that_remembers_earlier_examples_is_said_to_share():
+    space = solved(
+        "slopes", "self.data = float(data)", "self.data = float(data) + (len(seen) == 100)\n        seen.append(0)"
+    )
+    space["seen"] = []
+    report = eval(f"autograder.{PARTS['slopes']}", space)
+    assert any("goes wrong in some runs only" in line for line in report.lines)
+
+
+def test_functions_of_weight_normalization_keep_the_names_that_the_student_gave():
+    space = solved("stable", "if np.any(top == 0):", "if False:")
+    shown = repr(eval(f"autograder.{PARTS['stable']}", space))
+    assert "      w = stable_weight(v, g, axis=0)\n" in shown
+    assert "wn." not in shown
+
+
+def test_ops_and_properties_that_are_not_there_are_refused():
+    with pytest.raises(ValueRangeError, match="no such op"):
+        autograder.check_value(float, "+", "cosh")
+    with pytest.raises(ValueRangeError, match="no such property"):
+        autograder.check_weight("speed", weight=np.multiply)
+    report = autograder.check_weight("gradient", weight=np.multiply)
+    assert (report.status, report.lines) == ("wrong", ("there is no function gradient.",))

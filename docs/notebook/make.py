@@ -4,7 +4,7 @@
 
 writes both into FOLDER, or beside this file. In a code cell, the lines from `### BEGIN SOLUTION` to `### END SOLUTION`
 become a hole. A text cell with the tag "solution" is left out of the handout. A code cell with the tag "needs-solution"
-may raise there, as long as holes are open.
+may raise there, as long as holes are open; the site does not show what.
 """
 
 import re
@@ -46,7 +46,7 @@ def made(text: str, *, handout: bool) -> NotebookNode:
         if cell.cell_type == "code":
             cell.source = REGION.sub(HOLE if handout else lambda region: region[2].removesuffix("\n"), cell.source)
             if handout and "needs-solution" in tags:
-                cell.metadata.tags = ["raises-exception"]
+                cell.metadata.tags = ["raises-exception", "remove-output"]
         elif handout and "solution" in tags:
             cell.source = ANSWER
     return book

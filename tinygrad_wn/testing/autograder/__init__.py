@@ -85,7 +85,8 @@ def check_value(value: Callable[..., Any], *ops: str, examples: int = EXAMPLES) 
     >>> from tinygrad_wn.testing import autograder
     >>> autograder.check_value(lambda x: tg.tensor(np.float64(x), requires_grad=True), "+", "exp", examples=20)
     ✓ Value with + and exp: right
-      20 examples, drawn at random: values and gradients of programs of up to 6 steps agree with tinygrad_wn.
+      20 examples, drawn at random: values and gradients of programs of up to 6 steps agree
+      with tinygrad_wn.
     """
     return _of_programs("Value", value, ops, examples)
 
@@ -120,7 +121,8 @@ def check_sum_to(sum_to: Callable[..., Any], *, examples: int = EXAMPLES) -> Rep
           ct = np.array([2.0, 3.0])
           y = sum_to(ct, ())
           y  # found [2, 3], expected 5
-      The result must have the given shape: axes that were added are gone, axes that were stretched have size 1.
+      The result must have the given shape: axes that were added are gone, axes that were
+      stretched have size 1.
     """
     advice = (
         "The result must have the given shape: axes that were added are gone, axes that were stretched have size 1."

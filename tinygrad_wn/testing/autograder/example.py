@@ -90,28 +90,28 @@ def run(example: Example, names: Mapping[str, Any], advice: str) -> None:
         try:
             exec(line, space)
         except Exception as error:  # of any kind: the code under test is not ours
-            raise failure(error, example.code[:number], advice) from error
+            raise failure(error, example.code[:number]) from error
     for expression, right in example.expected.items():
         try:
             found = eval(expression, space)
         except Exception as error:  # as above
-            raise failure(error, (*example.code, expression), advice) from error
+            raise failure(error, (*example.code, expression)) from error
         if not agree(found, right):
             shown = f"{expression}  # found {short(found)}, expected {short(right)}"
             hint = look_at(example.code, expression, found, right) or advice
             raise WrongError((*example.code, shown), hint)
 
 
-def failure(error: Exception, lines: tuple[str, ...], advice: str) -> Exception:
+def failure(error: Exception, lines: tuple[str, ...]) -> Exception:
     """What to raise where code of the student's raises."""
     frames = [pair for pair in traceback.walk_tb(error.__traceback__) if not _is_numpy(pair[0])]
     last, line = frames[-1]
-    place = last.f_code.co_qualname
+    place = last.f_code.co_qualname.replace("<locals>.", "")
     if isinstance(error, NotImplementedError):
         return UnwrittenError(place)
-    where = "" if place == "<module>" else f", in line {line} of the cell of {place}"
+    where = "" if place == "<module>" else f" (line {line} of the cell of {place})"
     shown = (*lines[:-1], f"{lines[-1]}  # raises {type(error).__name__}")
-    return WrongError(shown, f"{' '.join(str(error).split())}{where}. {advice}".strip())
+    return WrongError(shown, f"{' '.join(str(error).split())}{where}")
 
 
 def _is_numpy(frame: FrameType) -> bool:
@@ -144,6 +144,8 @@ def look_at(code: tuple[str, ...], expression: str, found: Any, right: Any) -> s
     if attribute == "data":
         if made_of_numbers:
             return f"`{name}` was changed. An op must make a new result, not write into what it was given."
+        if not np.all(np.isfinite(np.asarray(found, float))):
+            return ""
         return f"The value itself is wrong: look at what `{line}` computes."
     if attribute != "grad":
         return ""
@@ -156,7 +158,9 @@ def look_at(code: tuple[str, ...], expression: str, found: Any, right: Any) -> s
         return "A sign is wrong."
     uses = len(re.findall(rf"\b{name}\b", " ".join(code))) - 1
     if uses > 1:
-        return f"`{name}` is used {uses} times: its gradient is the sum of what comes back from each use."
+        return (
+            f"`{name}` is used {uses} times: its gradient is the sum of what comes back from each use. Is each right?"
+        )
     if not np.any(numbers):
         return f"Nothing arrived at `{name}`: does the walk begin with the last result, and reach all parents?"
     return ""

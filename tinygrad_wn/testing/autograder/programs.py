@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from hypothesis import strategies as st
+from hypothesis import assume, strategies as st
 
 from ...errors import TinygradWNError, ValueRangeError
 from ...functions import weight_norm
@@ -99,11 +99,10 @@ def answered(code: Sequence[str], expressions: Sequence[str]) -> Example:
     return Example(tuple(code), {key: x.numpy() if isinstance(x, Tensor) else x for key, x in found.items()})
 
 
-def array(draw: DrawFn, shape: Shape) -> str:
-    """An expression that makes an array of drawn numbers."""
-    count = int(np.prod(shape))
-    numbers = [draw(NUMBERS) if place % 2 == 0 else draw(NUMBERS.map(lambda x: x + 1)) for place in range(count)]
-    return f"np.array({np.array(numbers).reshape(shape).tolist()})"
+def array(draw: DrawFn, shape: Shape, numbers: SearchStrategy[float] = NUMBERS) -> str:
+    """An expression that makes an array of drawn numbers; every other one is larger by 1, so that they differ."""
+    drawn = [draw(numbers) + place % 2 for place in range(int(np.prod(shape)))]
+    return f"np.array({np.array(drawn).reshape(shape).tolist()})"
 
 
 def _ways(ops: Sequence[str]) -> list[str]:
@@ -209,22 +208,18 @@ def orders(draw: DrawFn) -> Example:
         lines[name] = f"{name} = {draw(names)} + {draw(names)}"
     kept = _kept(lines)
     code = (*(lines[name] for name in kept), f"order = topological({kept[-1]})")
-    nodes = f"[{', '.join(kept)}]"
-    return Example(
-        code,
-        {
-            f"[order.count(x) for x in {nodes}]": [1] * len(kept),
-            "len(order)": len(kept),
-            "[x for x in order if not all(p in order[:order.index(x)] for p in x.parents)]": [],
-        },
-    )
+    once = {f"order.count({name})": 1 for name in kept}
+    edges = [(part, name) for name in kept[1:] for part in dict.fromkeys(lines[name].split(" = ")[1].split(" + "))]
+    before = {f"order.index({part}) < order.index({name})": True for part, name in edges}
+    return Example(code, {**once, "len(order)": len(kept), **before})
 
 
 @st.composite
 def cotangents(draw: DrawFn) -> Example:
     """A call of `sum_to`: an array, and a shape that broadcasts to its shape."""
-    whole = tuple(draw(st.lists(st.sampled_from([2, 3, 1]), min_size=1, max_size=3)))
-    short = whole[draw(st.integers(0, len(whole))) :]
+    added, axes = draw(st.integers(0, 3)), draw(st.integers(1, 3))
+    whole = tuple(draw(st.sampled_from([2, 3, 1])) for _ in range(axes))
+    short = whole[added:]
     shape = tuple(draw(st.sampled_from([n, 1])) for n in short)
     return answered([f"ct = {array(draw, whole)}", f"y = sum_to(ct, {shape})"], ["y", "ct"])
 
@@ -245,11 +240,12 @@ def networks(draw: DrawFn) -> Example:
     sizes = [draw(st.integers(2, 3)) for _ in range(draw(st.integers(2, 3)))]
     lines, layers = [f"x = {array(draw, (2, sizes[0]))}"], []
     for number, (n, m) in enumerate(pairwise(sizes), 1):
-        v = f"np.where({array(draw, (m, n))} == 0, 1.0, 2.0) * np.linspace(-1, 2, {n})"
-        lines += [f"v{number} = Tensor({v})"]
+        lines += [f"v{number} = Tensor({array(draw, (m, n), st.sampled_from([2.0, 3.0, 0.5, -2.0]))})"]
         lines += [f"{name}{number} = Tensor({array(draw, of)})" for name, of in (("g", (m, 1)), ("b", (m,)))]
         layers.append(f"(v{number}, g{number}, b{number})")
     lines += [f"y = network(x, [{', '.join(layers)}])", f"loss = cross_entropy(y, np.array([0, {sizes[-1] - 1}]))"]
     lines += ["loss.backward()"]
     names = [f"{name}{number}" for number in range(1, len(sizes)) for name in "vgb"]
+    hidden = answered([*lines[:4], f"h = network(x, [{layers[0]}])"], ["h.data"]).expected["h.data"]
+    assume(len(layers) == 1 or np.all(np.abs(hidden) >= NEAREST))  # not at the corner of relu
     return answered(lines, ["y.data", "loss.data", *(f"{name}.grad" for name in names)])

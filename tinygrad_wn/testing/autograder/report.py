@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 
 RIGHT, WRONG, UNWRITTEN = "right", "wrong", "not yet"
 MARKS = {RIGHT: "✓", WRONG: "✗", UNWRITTEN: "…"}
+WIDTH = 88
+"""Of prose in a report; lines of code, which are indented, stay as they are."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,10 @@ class Report:
 
     def __repr__(self) -> str:
         """A mark, the title and the status, and below them the lines."""
-        return "\n".join([f"{MARKS[self.status]} {self.title}: {self.status}", *(f"  {line}" for line in self.lines)])
+        shown = [f"{MARKS[self.status]} {self.title}: {self.status}"]
+        for line in self.lines:
+            shown += [f"  {part}" for part in ([line] if line.startswith(" ") else textwrap.wrap(line, WIDTH))]
+        return "\n".join(shown)
 
 
 def unwritten(title: str, hole: str) -> Report:

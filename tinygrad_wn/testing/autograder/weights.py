@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from ..conformance import Implementation, check_weight_norm
@@ -54,21 +55,20 @@ def check_weight(*properties: str, weight: Callable[..., Any], examples: int = E
           # right: an error, or finite numbers
       Look for slices that are all zero before you divide.
     """
+    functions["weight"] = weight
     holes: list[str] = []
 
-    def watched(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def watched(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arrays: Any, axis: int | None) -> Any:
             try:
                 return function(*arrays, axis=axis)
             except NotImplementedError:
-                holes.append(name)
+                holes.append(function.__name__)
                 raise
 
         return call
 
-    given: dict[str, Any] = {
-        name: watched(name, function) for name, function in {"weight": weight, **functions}.items()
-    }
+    given: dict[str, Any] = {name: watched(function) for name, function in functions.items()}
     matrix = check_weight_norm(Implementation("yours", **given), properties=properties, examples=examples)
     for name in properties:
         verdict = matrix["yours", name]
@@ -79,9 +79,9 @@ def check_weight(*properties: str, weight: Callable[..., Any], examples: int = E
             return Report(title, WRONG, (f"{verdict.reason}.",))
         if verdict.status == FAILED:
             failure = verdict.failures[0]
-            code = failure.code.replace("wn.", "").splitlines()[2:]
+            code = re.sub(r"wn\.(\w+)", lambda call: functions[call[1]].__name__, failure.code).splitlines()[2:]
             advice = WORDS[name][1] if name in WORDS else ""
             shown = (f"{failure.what}. The smallest example:", *(f"    {line}" for line in code), advice)
             return Report(title, WRONG, shown)
-    tried = (f"{examples} examples, drawn at random: {WORDS.get(name, (name,))[0]}." for name in properties)
-    return Report(f"weight normalization, {', '.join(properties)}", RIGHT, tuple(tried))
+    tried = (f"  {name}: {WORDS.get(name, ('as it must be',))[0]}" for name in properties)
+    return Report("weight normalization", RIGHT, ("On examples drawn at random, in decimal arithmetic:", *tried))
