@@ -1,4 +1,4 @@
-"""Mistakes that students make in the notebook: the check that must find each, and the change that makes it."""
+"""What students write in the notebook: mistakes, with the check that must find each, and other ways to be right."""
 
 PARTS = {
     "slopes": 'check_slopes(Value, "+", "*")',
@@ -97,3 +97,50 @@ MISTAKES = {
     "norm by columns": ("network", "(v * v).sum(axis=1", "(v * v).sum(axis=0"),
 }
 """By name: a check of PARTS, text of the solution, and what to write in its place."""
+
+QUEUED = """pending, users, reached = [root], {}, [root]
+    for node in reached:
+        for parent in node.parents:
+            if parent not in users:
+                reached.append(parent)
+            users[parent] = users.get(parent, 0) + 1
+    order = []
+    while pending:
+        node = pending.pop()
+        order.insert(0, node)
+        for parent in node.parents:
+            users[parent] -= 1
+            if users[parent] == 0:
+                pending.append(parent)
+    return order
+"""
+LOOP = """while ct.ndim > len(shape):
+        ct = ct.sum(axis=0)
+    for i, n in enumerate(shape):
+        if n == 1:
+            ct = ct.sum(axis=i, keepdims=True)
+    return ct
+"""
+BY_HAND = """p = np.exp(logits.data - logits.data.max(axis=1, keepdims=True))
+    p = p / p.sum(axis=1, keepdims=True)
+    x = logits.data - logits.data.max(axis=1, keepdims=True)
+    losses = np.log(np.exp(x).sum(axis=1)) - x[np.arange(rows), labels]
+    return Tensor(losses.mean(), (logits,), lambda ct: (ct * (p - np.eye(classes)[labels]) / rows,))
+"""
+OWN = "parent.grad += sum_to(ct, parent.data.shape)"
+ZERO = 'raise ValueError("a slice of v is zero, so it has no direction")'
+SQUARES = "(v * v).sum(axis=1, keepdims=True)"
+ALTERNATIVES = {
+    "lists for tuples": ("slopes", "(self, other), (1.0, 1.0)", "[self, other], [1, 1]"),
+    "users counted, no recursion": ("order", "order, visited = [], set()\n", QUEUED),
+    "a sign by cases": ("functions", "1.0 if self.data > 0 else 0.0", "math.copysign(1, self.data) * (self.data > 0)"),
+    "a loop over axes": ("sum_to", "ct = ct.sum(axis=tuple(range(ct.ndim - len(shape))))\n", LOOP),
+    "sums in arrays of their own": ("tensor", f"parent.grad = {ADDED}", OWN),
+    "a sum by ones": ("entries", "(np.broadcast_to(ct, self.data.shape),)", "(np.ones_like(self.data) * ct,)"),
+    "softmax by hand": ("loss", "x = logits - logits.data.max(axis=1, keepdims=True)\n", BY_HAND),
+    "another power of two": ("stable", "e = np.frexp(top)[1]", "e = np.floor(np.log2(top)).astype(int)"),
+    "ones for a zero slice": ("stable", ZERO, "wide, top = wide + (top == 0), top + (top == 0)"),
+    "equation 3 for 4": ("second", "g / norm * (ct - grad_g * u)", "g / norm * ct - g * grad_g / norm**2 * v"),
+    "divided by the norm": ("network", f"v * (g * {SQUARES} ** -0.5)", f"g * v / {SQUARES} ** 0.5"),
+}
+"""Other ways to be right, as in MISTAKES."""

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from student_mistakes import MISTAKES, PARTS
+from student_mistakes import ALTERNATIVES, MISTAKES, PARTS
 from test_project import METADATA, ROOT
 
 from tinygrad_wn.errors import ValueRangeError
@@ -128,6 +128,11 @@ def test_a_mistake_is_found(part, right, wrong, monkeypatch):
     monkeypatch.setattr(example, "smallest_failure", partial(smallest_failure, shrink=False))
     report = eval(f"autograder.{PARTS[part]}", solved(part, right, wrong))
     assert report.status == "wrong", report
+
+
+@pytest.mark.parametrize(("part", "right", "other"), ALTERNATIVES.values(), ids=ALTERNATIVES)
+def test_another_way_to_be_right_passes(part, right, other):
+    assert eval(f"autograder.{PARTS[part]}", solved(part, right, other)).passed
 
 
 def test_the_smallest_example_is_shown_in_words_of_a_student():
