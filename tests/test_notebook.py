@@ -13,7 +13,7 @@ from test_project import METADATA, ROOT
 from tinygrad_wn.errors import ValueRangeError
 from tinygrad_wn.testing import autograder
 from tinygrad_wn.testing.autograder import example
-from tinygrad_wn.testing.search import smallest_failure
+from tinygrad_wn.testing.autograder.search import smallest_failure
 
 pytestmark = pytest.mark.once
 

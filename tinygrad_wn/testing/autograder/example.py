@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..search import smallest_failure
 from .report import RIGHT, WRONG, Report, unwritten
+from .search import smallest_failure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

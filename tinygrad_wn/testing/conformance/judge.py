@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
-from ..search import smallest_failure
+import numpy as np
+from hypothesis import HealthCheck, Phase, Verbosity, given, settings
+from hypothesis.errors import Flaky
+
 from .matrix import LACKING, RIGHT, WRONG, Failure, Verdict
 from .properties import PROPERTIES, Check
-from .trial import FailureError, LackingError
+from .trial import FailureError, LackingError, Trial
 
 if TYPE_CHECKING:
     from .implementation import Implementation
@@ -33,8 +37,32 @@ def judge(impl: Implementation, name: str, examples: int, *, shrink: bool = True
 
 def _failure(impl: Implementation, check: Check, examples: int, *, shrink: bool) -> Failure | None:
     """The smallest example that fails a check, if there is one."""
-    found = smallest_failure(check.trials(impl), check.test, FailureError, examples, shrink=shrink)
-    if found is None:
-        return None
-    failure, steady = found
-    return Failure(failure.what if steady else f"not the same in every call: {failure.what}", failure.code)
+    last: list[FailureError] = []
+
+    @settings(
+        max_examples=examples,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
+        suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
+        verbosity=Verbosity.quiet,
+    )
+    @given(check.trials(impl))
+    def test(trial: Trial) -> None:
+        try:
+            check.test(trial)
+        except FailureError as failure:
+            last[:] = [failure]
+            raise
+
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        try:
+            test()
+        except FailureError as failure:
+            return Failure(failure.what, failure.code)
+        except Flaky:
+            return Failure(f"not the same in every call: {last[0].what}", last[0].code)
+    return None

@@ -26,7 +26,7 @@ def smallest_failure(
     None where no example fails. What `test` raises of another kind is raised. Warnings are silent meanwhile.
 
     >>> from hypothesis import strategies as st
-    >>> from tinygrad_wn.testing.search import smallest_failure
+    >>> from tinygrad_wn.testing.autograder.search import smallest_failure
     >>> def is_short(word):
     ...     if len(word) > 3:
     ...         raise ValueError(word)
