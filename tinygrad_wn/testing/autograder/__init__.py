@@ -1,9 +1,8 @@
 """Judge a student's engine: `Value`, `Tensor`, weight normalization, a network. For the notebook, and other courses.
 
-Each check draws examples with Hypothesis, the same in every run, and holds what the student's code computes against
-this package, or against decimal arithmetic for weight normalization. It returns a `Report`, which a notebook shows: the
-smallest example that goes wrong and what to look at, or what was tried. Needs Hypothesis, which
-`pip install "tinygrad_wn[notebook]"` brings.
+Each check draws examples with Hypothesis, and holds what the student's code computes against this package, or against
+decimal arithmetic for weight normalization. It returns a `Report`, which a notebook shows: the smallest example that
+goes wrong and what to look at, or what was tried. Needs Hypothesis, which `pip install "tinygrad_wn[notebook]"` brings.
 
 What the names must be is said at each check. A `Value(data)` or `Tensor(data)` has `.data`, `.grad` and `.backward()`.
 """
@@ -19,6 +18,9 @@ from .weights import check_weight
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+FOR_EACH_OP = 60
+"""Examples that a check of programs draws for each op, at least."""
 
 __all__ = [
     "Report",
@@ -77,7 +79,7 @@ def check_topological(
     return judge("topological order", proven, programs.orders(), names, advice, examples)
 
 
-def check_value(value: Callable[..., Any], *ops: str, examples: int = EXAMPLES) -> Report:
+def check_value(value: Callable[..., Any], *ops: str, examples: int | None = None) -> Report:
     """Check programs of these ops on the class Value: the result, and `.grad` of each leaf after `.backward()`.
 
     `ops` are of +, *, -, /, **, exp, log, tanh and relu; the last four are methods. Raises ValueRangeError for others.
@@ -91,7 +93,7 @@ def check_value(value: Callable[..., Any], *ops: str, examples: int = EXAMPLES) 
     return _of_programs("Value", value, ops, examples)
 
 
-def check_tensor(tensor: Callable[..., Any], *ops: str, examples: int = EXAMPLES) -> Report:
+def check_tensor(tensor: Callable[..., Any], *ops: str, examples: int | None = None) -> Report:
     """Check programs of these ops on the class Tensor, of 0 to 2 axes that broadcast: results and gradients.
 
     `.backward(cotangent)` of the result takes an array of its shape. `ops` are of +, *, -, /, **, exp, log, tanh, relu,
@@ -104,10 +106,11 @@ def check_tensor(tensor: Callable[..., Any], *ops: str, examples: int = EXAMPLES
     return _of_programs("Tensor", tensor, ops, examples)
 
 
-def _of_programs(kind: str, made: Callable[..., Any], ops: tuple[str, ...], examples: int) -> Report:
+def _of_programs(kind: str, made: Callable[..., Any], ops: tuple[str, ...], examples: int | None) -> Report:
     title = f"{kind} with {', '.join(ops[:-1])}{' and ' if len(ops) > 1 else ''}{ops[-1]}"
     proven = f"values and gradients of programs of up to {programs.STEPS} steps agree with tinygrad_wn"
     advice = "Work the slope out by hand for these numbers, and compare."
+    examples = examples or max(EXAMPLES, FOR_EACH_OP * len(ops))
     return judge(title, proven, programs.programs(kind, ops), {kind: made}, advice, examples)
 
 

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 STEPS = 6
 """The most steps of a program."""
 
+MIXED = 3
+"""The most ops of one program: each is seen more often than if all were mixed."""
+
 LARGEST = 32.0
 """No step has a result beyond this, so no slope is large and no sum loses its digits."""
 
@@ -37,7 +40,7 @@ NEAREST = 0.125
 NUMBERS = st.sampled_from([2.0, 3.0, 1.0, -1.0, 0.5, -2.0, 0.0])
 """What leaves hold: exact in binary, different where that is simplest, and 0, where relu has its corner."""
 
-SHAPES: tuple[Shape, ...] = ((2,), (1,), (), (1, 2), (2, 1), (2, 2), (2, 3), (3,), (3, 2), (1, 1))
+SHAPES: tuple[Shape, ...] = ((2,), (), (2, 2), (2, 3), (1, 2), (2, 1), (3, 2), (1,))
 """Shapes of leaves. Many pairs broadcast; others are no legal step, and are passed over."""
 
 MATRICES: tuple[Shape, ...] = ((2, 2), (2, 3), (3, 2), (2, 1), (1, 2))
@@ -53,7 +56,14 @@ TEMPLATES = {
     "log": ("{}.log()",),
     "tanh": ("{}.tanh()",),
     "relu": ("{}.relu()",),
-    "sum": ("{}.sum()", "{}.sum(axis=0)", "{}.sum(axis=-1)", "{}.sum(axis=1, keepdims=True)", "{}.sum(keepdims=True)"),
+    "sum": (
+        "{}.sum()",
+        "{}.sum(axis=0)",
+        "{}.sum(axis=1)",
+        "{}.sum(axis=-1)",
+        "{}.sum(axis=1, keepdims=True)",
+        "{}.sum(keepdims=True)",
+    ),
     "@": ("{} @ {}",),
     "T": ("{}.T",),
 }
@@ -105,13 +115,6 @@ def array(draw: DrawFn, shape: Shape, numbers: SearchStrategy[float] = NUMBERS) 
     return f"np.array({np.array(drawn).reshape(shape).tolist()})"
 
 
-def _ways(ops: Sequence[str]) -> list[str]:
-    for op in ops:
-        if op not in TEMPLATES:
-            raise ValueRangeError("no such op", {"given": op}, hint=f"one of {', '.join(TEMPLATES)}")
-    return [way for op in ops for way in TEMPLATES[op]]
-
-
 def programs(kind: str, ops: Sequence[str]) -> SearchStrategy[Example]:
     """Programs of `ops` on `kind`, "Value" or "Tensor", that share their parts, and end with a walk back.
 
@@ -125,12 +128,17 @@ def programs(kind: str, ops: Sequence[str]) -> SearchStrategy[Example]:
       given : cosh
       hint  : one of +, *, -, /, **, exp, log, tanh, relu, sum, @, T
     """
-    return _programs(kind, _ways(ops))
+    for op in ops:
+        if op not in TEMPLATES:
+            raise ValueRangeError("no such op", {"given": op}, hint=f"one of {', '.join(TEMPLATES)}")
+    return _programs(kind, ops)
 
 
 @st.composite
-def _programs(draw: DrawFn, kind: str, ways: list[str]) -> Example:
+def _programs(draw: DrawFn, kind: str, ops: Sequence[str]) -> Example:
     lines: dict[str, str] = {}
+    few = draw(st.lists(st.sampled_from(ops), min_size=1, max_size=MIXED))
+    ways = [way for op in few for way in TEMPLATES[op]]
     with kernels(False):
         space = dict(ANSWERS)
         shapes = st.sampled_from(MATRICES if TEMPLATES["@"][0] in ways else SHAPES)
@@ -144,13 +152,13 @@ def _programs(draw: DrawFn, kind: str, ways: list[str]) -> Example:
             line = f"{name} = {way.format(*(draw(names) for _ in range(way.count('{}'))))}"
             if _is_legal(line, space):
                 lines[name] = line
+    assume(list(lines)[-1] not in "ab")
     kept = _kept(lines)
     last = kept[-1]
     seed = "" if kind == "Value" else array(draw, space[last].shape)
     leaves = [name for name in kept if name in "ab"]
-    code = [*(lines[name] for name in kept), *([] if last in leaves else [f"{last}.backward({seed})"])]
-    grads = [] if last in leaves else [f"{name}.grad" for name in leaves]
-    return answered(code, [f"{last}.data", *(f"{name}.data" for name in leaves), *grads])
+    code = [*(lines[name] for name in kept), f"{last}.backward({seed})"]
+    return answered(code, [f"{last}.data", *(f"{name}.{part}" for part in ("data", "grad") for name in leaves)])
 
 
 def _is_legal(line: str, space: dict[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Look for the smallest example that fails, with Hypothesis, the same way in every run."""
+"""Look for the smallest example that fails, with Hypothesis: not by chance, the same code finds the same."""
 
 from __future__ import annotations
 
