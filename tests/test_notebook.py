@@ -14,6 +14,7 @@ from tinygrad_wn.errors import ValueRangeError
 from tinygrad_wn.testing import autograder
 from tinygrad_wn.testing.autograder import example
 from tinygrad_wn.testing.autograder.search import smallest_failure
+from tinygrad_wn.testing.conformance import judge
 
 pytestmark = pytest.mark.once
 
@@ -72,7 +73,8 @@ def test_the_extra_brings_what_the_checks_import():
     assert any(name.startswith("hypothesis") for name in METADATA["project"]["optional-dependencies"]["notebook"])
 
 
-def test_every_exercise_is_not_yet_written_in_the_handout_and_right_in_the_solution():
+def test_every_exercise_is_not_yet_written_in_the_handout_and_right_in_the_solution(monkeypatch):
+    monkeypatch.setattr(example, "TOLERANCE", 1e-3 * example.TOLERANCE)  # of which rounding leaves that much
     space, checks, written = {}, 0, []
     for hole, whole in pairs():
         if is_check(hole.source):
@@ -126,12 +128,14 @@ def solved(part, right="", wrong=""):
 @pytest.mark.parametrize(("part", "right", "wrong"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_is_found(part, right, wrong, monkeypatch):
     monkeypatch.setattr(example, "smallest_failure", partial(smallest_failure, shrink=False))
+    monkeypatch.setattr(judge, "judge", partial(judge.judge, shrink=False))
     report = eval(f"autograder.{PARTS[part]}", solved(part, right, wrong))
     assert report.status == "wrong", report
 
 
 @pytest.mark.parametrize(("part", "right", "other"), ALTERNATIVES.values(), ids=ALTERNATIVES)
-def test_another_way_to_be_right_passes(part, right, other):
+def test_another_way_to_be_right_passes(part, right, other, monkeypatch):
+    monkeypatch.setattr(autograder, "FOR_EACH_OP", 0)
     assert eval(f"autograder.{PARTS[part]}", solved(part, right, other)).passed
 
 
@@ -147,13 +151,6 @@ def test_the_smallest_example_is_shown_in_words_of_a_student():
         "  `a` is used 2 times: its gradient is the sum of what comes back from each use. Is each",
         "  right?",
     ]
-
-
-def test_rounding_stays_a_thousand_times_below_the_tolerance(monkeypatch):
-    monkeypatch.setattr(example, "TOLERANCE", 1e-3 * example.TOLERANCE)
-    space = solved("network")
-    for part in ("functions", "entries", "matmul", "loss", "network"):
-        assert eval(f"autograder.{PARTS[part]}", space).passed, part
 
 
 def test_an_error_is_shown_with_its_place_in_the_code_of_the_student():
