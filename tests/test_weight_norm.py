@@ -173,15 +173,24 @@ def test_float64_gradients_at_the_ends_of_the_range(fused, on, k):
 
 
 @forms
-@given(st.integers(0, 2**32 - 1))
-def test_float32_gradient_is_right_when_the_cotangent_is_nearly_parallel_to_v(fused, seed):
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0, 25, -25, 60, -60, 100, -100]))
+def test_float32_gradient_is_right_when_the_cotangent_is_nearly_parallel_to_v(fused, seed, k):
     rng = np.random.default_rng(seed)
     v = rng.standard_normal((2, 50)).astype(np.float32)
     ct = (v + 1e-6 * rng.standard_normal(v.shape)).astype(np.float32)
     g = np.ones((2, 1), np.float32)
-    dv = gradients(v, g, ct, 0, fused)[1].numpy()
+    dv = np.ldexp(gradients(np.ldexp(v, k), g, ct, 0, fused)[1].numpy().astype(float), k)
     true = formulas(v, g, ct, 0)[1]
     assert norm(dv - true) <= 1e-6 * norm(true)
+
+
+@pytest.mark.parametrize("k", [0, 40, -40, 70, -70, 110, -110])
+def test_float32_weights_are_those_of_float64_rounded_once(k):
+    rng = np.random.default_rng(k + 200)
+    v = np.ldexp(rng.standard_normal((70, 301)), k).astype(np.float32)
+    g = rng.standard_normal((70, 1)).astype(np.float32)
+    w = tg.weight_norm(v, g).numpy()
+    assert np.count_nonzero(w != formulas(v, g, v, 0)[0].astype(np.float32)) <= 2  # ties of numbers of 48 bits
 
 
 def pulled_back(ct, v, g, axis, fused):
