@@ -13,6 +13,7 @@ from hypothesis import Phase, given, settings, strategies as st
 from test_weight_norm import axes_for, leaves
 
 import tinygrad_wn as tg
+from benchmarks import second
 from tinygrad_wn.errors import ZeroNormError
 from tinygrad_wn.op import OPS
 from tinygrad_wn.ops.norm import g_shape
@@ -274,3 +275,20 @@ def test_the_kernel_of_the_second_derivative_takes_slices_that_are_no_rows():
     by_v, by_g, by_ct = Slices(v, g, 1).second(ct, a, b)
     for y, truth in zip(found, (by_ct, by_v, by_g), strict=True):
         assert not truth.misses(y.numpy())
+
+
+@pytest.mark.parametrize("on", [True, False], ids=["kernels", "definitions"])
+def test_the_second_derivative_of_the_fused_form_takes_less_time(on):
+    with tg.kernels(on):
+        _, over = second.ratios((64, 784), "float32", 15)
+    assert np.median(over) > 1
+
+
+def test_the_benchmark_of_second_derivatives_refuses_forms_that_do_not_agree(monkeypatch, capsys):
+    monkeypatch.setattr(second, "ROUNDS", 2)
+    second.main()
+    assert len(capsys.readouterr().out.splitlines()) == 5
+    other = {"fused": lambda: (tg.ones(2),), "composed": lambda: (tg.zeros(2),)}
+    monkeypatch.setattr(second, "derivatives", lambda shape, dtype: other)
+    with pytest.raises(AssertionError, match="do not agree for float32"):
+        second.main()

@@ -295,14 +295,14 @@ def weight_norm_second(to: Writer, call: Call) -> bool:
     length = at.fold(WIDE, f"{to.use('reduce', 'root')}({squares})", "{0}")
     unit = f"({at.x(0, WIDE)} * {scale} / {length})"
     by_a, by_ct = (_level(at, k) for k in (1, 2))
-    a, ct = f"{at.x(1, WIDE)} * {by_a}", f"{at.x(2, WIDE)} * {by_ct}"
-    along_a, along_ct = (at.fold(WIDE, "0.0", f"{plus}({{0}}, {x} * {unit})") for x in (a, ct))
-    across_a, across_ct = (f"(({x} - {one} * {unit}) / {length})" for x, one in ((a, along_a), (ct, along_ct)))
+    levels = f"{at.x(1, WIDE)} * {by_a}", f"{at.x(2, WIDE)} * {by_ct}"
+    along_a, along_ct = along = [at.fold(WIDE, "0.0", f"{plus}({{0}}, {x} * {unit})") for x in levels]
+    across_a, across_ct = (f"(({x} - {y} * {unit}) / {length})" for x, y in zip(levels, along, strict=True))
     both = at.fold(WIDE, "0.0", f"{plus}({{0}}, {across_a} * {across_ct})")
     bent = f"({both} * {unit} + {along_a} / {length} * {across_ct} + {along_ct} / {length} * {across_a})"
-    g, b, shifted, power = at.x(3, WIDE), at.x(4, WIDE), to.use("measure", "shifted"), to.use("measure", "power_of")
+    g_x, b_x, shifted, power = at.x(3, WIDE), at.x(4, WIDE), to.use("measure", "shifted"), to.use("measure", "power_of")
     of_a, of_ct = (f"{power}({scale}) - {power}({by})" for by in (by_a, by_ct))
-    at.store(f"{shifted}({g} * {across_a}, {of_a}) + {b} * {unit}", 0, each=True)
-    at.store(f"{shifted}({b} * {across_ct}, {of_ct}) - {shifted}({g} * {bent}, {of_a} + {of_ct})", 1, each=True)
+    at.store(f"{shifted}({g_x} * {across_a}, {of_a}) + {b_x} * {unit}", 0, each=True)
+    at.store(f"{shifted}({b_x} * {across_ct}, {of_ct}) - {shifted}({g_x} * {bent}, {of_a} + {of_ct})", 1, each=True)
     at.store(f"{shifted}({length} * {both}, {of_a} + {of_ct} - {power}({scale}))", 2)
     return at.end()
