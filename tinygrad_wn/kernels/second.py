@@ -67,7 +67,7 @@ _second_of = AnyLayout(_second_rows, "out 2, out 2, out 2, in 2, in 2, in 2, in 
 
 
 def weight_norm_second(*arrays: Array, axis: Axis) -> bool:
-    """to_ct, to_v, to_g ← those of the op, for rows: 2.5 times its definition at (32, 64), 6 times at (64, 784)."""
+    """to_ct, to_v, to_g ← those of the op, for rows: 2.5 times its definition at (32, 64), 4 times at (64, 784)."""
     to_ct, to_v, to_g, a, b, ct, v, g = arrays
     kept = () if axis is None else axes_of(axis, v.ndim)
     found = sliced((to_ct, to_v, to_g, a, b, ct, v, g), kept)
