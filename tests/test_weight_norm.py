@@ -184,6 +184,7 @@ def test_float32_gradient_is_right_when_the_cotangent_is_nearly_parallel_to_v(fu
     assert norm(dv - true) <= 1e-6 * norm(true)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("k", [0, 40, -40, 70, -70, 110, -110])
 def test_float32_weights_are_those_of_float64_rounded_once(k):
     rng = np.random.default_rng(k + 200)
@@ -336,3 +337,14 @@ def test_nothing_lies_across_a_slice_of_one_number(dtype: str) -> None:
     dv, dg = tg.weight_norm(*leaves).gradient(*leaves, cotangent=ct)
     np.testing.assert_array_equal(dv.numpy(), 0)
     np.testing.assert_array_equal(dg.numpy(), ct * np.sign(v))
+
+
+@pytest.mark.parametrize("on", [True, False], ids=["kernels", "definitions"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_is_not_finite_shows_across_a_slice_of_one_number_as_well(on: bool, dtype: str) -> None:
+    v, g, ct = np.full((3, 1), 2, dtype), np.full((3, 1), 3, dtype), np.array([[np.nan], [np.inf], [1]], dtype)
+    leaves = [tg.tensor(x, requires_grad=True) for x in (v, g)]
+    with tg.kernels(on):
+        dv, dg = tg.weight_norm(*leaves).gradient(*leaves, cotangent=ct)
+    np.testing.assert_array_equal(dv.numpy(), [[np.nan], [np.nan], [0]])
+    np.testing.assert_array_equal(dg.numpy(), ct)
