@@ -9,12 +9,13 @@ from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings, strategies as st
+from hypothesis import Phase, example, given, settings, strategies as st
 from test_weight_norm import axes_for, leaves
 
 import tinygrad_wn as tg
 from benchmarks import second
 from tinygrad_wn.errors import ZeroNormError
+from tinygrad_wn.kernels.measure import shifted
 from tinygrad_wn.op import OPS
 from tinygrad_wn.ops.norm import g_shape
 from tinygrad_wn.testing import gradcheck
@@ -120,6 +121,8 @@ def test_no_product_of_large_and_small_numbers_leaves_the_range_on_its_way(dtype
         (np.float32, [2.0**-100, 0], 2.0**-20, [0, 2.0**-120]),
         (np.float64, [2.0**1000, 0], 2.0**900, [0, 2.0**900]),
         (np.float64, [2.0**-1000, 0], 2.0**-900, [0, 2.0**-100]),
+        (np.float64, [2.0**-600, 0], -(2.0**600), [0, 2.0**-300]),
+        (np.float64, [2.0**600, 0], -(2.0**-300), [0, 2.0**300]),
         (np.float64, [1e-308], 100, [1]),
         (np.float64, [5e-324, 1e-323], 1e-300, [1, 2]),
         (np.float32, [1e-45, 3e-45], 1e-30, [1, 2]),
@@ -135,6 +138,32 @@ def test_a_gradient_at_the_ends_of_the_range_is_right_where_nothing_lies_along_v
             found = tg.weight_norm(*at, axis, fused=fused).gradient(*at, cotangent=ct)
         if fused or dtype == np.float32:
             held([tg.weight_norm(*at, axis), *found], [one.weight(), *one.gradient(ct)])
+
+
+@pytest.mark.once
+@example(-1, -1021, 2 - 2.0**-52)
+@given(st.integers(-2100, 2100), st.integers(-1021, 1023), st.floats(1, 2, exclude_max=True))
+def test_a_shift_by_any_power_rounds_nothing_that_is_normal(power, start, mantissa):
+    x = np.ldexp(mantissa, start)
+    for end in (start + power, -1022, 1023):
+        with np.errstate(over="ignore"):
+            expected = np.ldexp(x, end - start)
+        assert shifted(x, end - start) == expected or expected < np.finfo(float).tiny
+
+
+def test_derivatives_of_the_second_derivative_are_rounded_once():
+    arrays = [x.astype(np.float32) for x in numbers((40, 50), 0, np.float64, 5, 0, True)]
+    v, g, ct, a, b = arrays
+    rng, op = np.random.default_rng(6), OPS["weight_norm_second"]
+    p, q, r = (rng.standard_normal(x.shape).astype(np.float32) for x in (v, v, g))
+    found, expected = (
+        tg.vjp(lambda *xs: tuple(op(*xs, axis=0)), *(x.astype(kind) for x in (a, b, ct, v, g)))[1](
+            *(x.astype(kind) for x in (p, q, r))
+        )
+        for kind in (np.float32, np.float64)
+    )
+    for y, wide in zip(found, expected, strict=True):
+        assert np.mean(y.numpy() != wide.numpy().astype(np.float32)) < 0.02
 
 
 @both
