@@ -219,8 +219,8 @@ def started(x: Any, weights: list[Any], bug: str) -> list[Any]:
         judged = np.maximum(seen, 0) if bug == "after the activation" else seen
         assume(np.all(judged.std(axis=0) > 0))  # a bug may see a unit that is off for every row
         g, b = 1 / judged.std(axis=0), -judged.mean(axis=0) / judged.std(axis=0)
-        if bug == "bias without σ":
-            b = -judged.mean(axis=0)
+        if bug == "no bias":
+            b = np.zeros_like(b)
         parameters.append((v / length[:, None] * g[:, None], b))
         y = h @ parameters[-1][0].T + b
         h = np.maximum(seen if bug == "un-updated output" else y, 0)
@@ -235,7 +235,7 @@ BUGS = {
     "raw kernel": "TensorFlow Addons took the statistics of x·v, and scaled v/‖v‖ by them",
     "after the activation": "the statistics were those of φ(t)",
     "un-updated output": "pixel-cnn gave the next layer t, not (t - μ)/σ",
-    "bias without σ": "mean-teacher set another bias than -μ/σ",
+    "no bias": "mean-teacher started b at 0: in evaluation, a running mean that starts at 0 too stood for μ",
 }
 
 

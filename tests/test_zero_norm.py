@@ -170,16 +170,18 @@ def test_a_row_that_nothing_reaches_changes_no_bit_of_its_neighbours(seed: int, 
 # Compiled steps
 
 
-@policies
-@pytest.mark.parametrize(
-    ("shape", "axis", "dtype", "fused"),
-    [((6, 7), 0, "float32", True), ((2, 3, 4), (0, 2), "float64", True), ((4, 5), 1, "float64", False)],
-)
-@pytest.mark.parametrize("order", ["backward", "forward", "second"])
+CALLS: list[Any] = [((6, 7), 0, "float32", True), ((2, 3, 4), (0, 2), "float64", True), ((4, 5), 1, "float64", False)]
+ORDERS = ["backward", "forward", "second"]
+STEPS = [(call, order, "zero", 0.0) for call in CALLS for order in ORDERS]
+STEPS += [(call, order, "nan", np.nan) for call, order in zip(CALLS, ORDERS, strict=True)]
+"""Each is compiled, so not all of them are there twice: both policies are the same ops but for one factor."""
+
+
 @pytest.mark.once
-def test_compiled_steps_follow_the_policy_in_machine_code_alone(
-    order: str, zero: str, fill: float, shape: tuple[int, ...], axis: Any, dtype: str, fused: bool
-) -> None:
+@pytest.mark.parametrize(("call", "order", "zero", "fill"), STEPS, ids=str)
+def test_compiled_steps_follow_the_policy_in_machine_code_alone(call: Any, order: str, zero: str, fill: float) -> None:
+    shape, axis, dtype, fused = call
+
     def weight(v: Any, g: Any) -> Any:
         return tg.weight_norm(v, g, axis, fused=fused, zero=zero)
 
@@ -258,10 +260,18 @@ def test_a_layer_gives_nan_for_a_unit_without_direction_and_the_others_as_ever()
     np.testing.assert_array_equal(silent[:, 1], 0)
 
 
+class Composed(nn.Linear):
+    """A layer that composes its weight from primitive ops."""
+
+    def forward(self, x: Any) -> Any:
+        weight: Any = self.weight
+        return tg.linear(x, tg.weight_norm(weight.v, weight.g, weight.axis, fused=False), self.bias)
+
+
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
-@pytest.mark.parametrize("axis", [0, 1])
-def test_an_error_names_the_layer_the_slice_and_what_to_do(axis: int, compiled: bool) -> None:
-    inner: Any = nn.Sequential(nn.Linear(3, 2, rng=0), nn.Linear(2, 2, rng=0))
+@pytest.mark.parametrize(("axis", "kind"), [(0, nn.Linear), (1, nn.Linear), (0, Composed)])
+def test_an_error_names_the_layer_the_slice_and_what_to_do(axis: int, kind: Any, compiled: bool) -> None:
+    inner: Any = nn.Sequential(nn.Linear(3, 2, rng=0), kind(2, 2, rng=0))
     net = nn.weight_norm(nn.Sequential(nn.ReLU(), inner), axis=axis)
     run: Any = tg.jit(net.__call__) if compiled else net
     run(tg.ones((1, 3)))
@@ -271,6 +281,8 @@ def test_an_error_names_the_layer_the_slice_and_what_to_do(axis: int, compiled: 
     with pytest.raises(ZeroNormError) as caught:
         run(tg.ones((1, 3)))
     text = str(caught.value)
+    assert text.startswith("weight_norm")
+    assert "v      : float32 [2, 2]\n" in text
     assert "layer  : 1.1.weight\n" in text
     assert f"slices : {['[1, :]', '[:, 1]'][axis]}\n" in text
     assert 'zero="zero"' in text
@@ -300,6 +312,31 @@ def test_the_policy_is_kept_by_options_files_folding_and_retraction(tmp_path: Pa
     assert nn.weight_norm(nn.Linear(2, 2)).weight.options() == {"axis": 0}
 
 
+@policies
+def test_a_compiled_layer_follows_a_policy_that_is_set_later(zero: str, fill: float) -> None:
+    layer: Any = nn.weight_norm(nn.Linear(3, 2, rng=0))
+    step, x = tg.jit(layer.__call__), tg.ones((1, 3))
+    step(x)
+    layer.weight.v.data = np.array([[0, 0, 0], [1, 2, 3]])
+    with pytest.raises(ZeroNormError):
+        step(x)
+    layer.weight.zero = zero
+    y = step(x).numpy()
+    np.testing.assert_array_equal(y[:, 0], fill)
+    np.testing.assert_allclose(y, layer(x).numpy(), rtol=1e-6)
+
+
+@policies
+def test_a_layer_as_one_op_takes_the_policies(zero: str, fill: float) -> None:
+    rng = np.random.default_rng(0)
+    x, v, g, bias = (rng.standard_normal(shape).astype("f4") for shape in ((5, 3), (4, 3), (4, 1), 4))
+    expected = tg.weight_norm_linear(x, v, g, bias).numpy()
+    dead = np.arange(4) == 2
+    y = tg.weight_norm_linear(x, np.where(dead[:, None], 0, v).astype("f4"), g, bias, zero=zero).numpy()
+    np.testing.assert_allclose(y[:, ~dead], expected[:, ~dead], rtol=1e-5)
+    np.testing.assert_array_equal(y[:, dead], np.full((5, 1), fill + bias[2]))
+
+
 # What is refused
 
 
@@ -309,6 +346,7 @@ def test_an_unknown_policy_is_refused_with_the_three_there_are(zero: Any) -> Non
     weight, ones = layer.weight, np.ones((2, 1))
     for call in (
         lambda: tg.weight_norm(np.ones((2, 2)), ones, zero=zero),
+        lambda: tg.weight_norm_linear(np.ones(2), np.ones((2, 2)), ones, zero=zero),
         lambda: nn.WeightNorm(np.ones((2, 2)), ones, zero=zero),
         lambda: nn.weight_norm(layer, zero=zero),
     ):

@@ -4,7 +4,7 @@ from . import data, engine as engine, interop, linalg, nn, optim
 from .compiled import jit, scan
 from .creation import arange, full, generator, ones, randn, seed, zeros
 from .dynamics import NormRecorder
-from .functions import concat, gelu, leaky_relu, stack, take, weight_norm
+from .functions import concat, gelu, leaky_relu, stack, take, weight_norm, weight_norm_linear
 from .graph import graph
 from .io import load, load_metadata, save
 from .kernels import kernels
@@ -59,7 +59,7 @@ from .ops.elementwise import (
     square,
     tanh,
 )
-from .ops.linear import linear, weight_norm_linear
+from .ops.linear import linear
 from .ops.loss import cross_entropy, mse
 from .ops.matmul import matmul
 from .ops.reductions import log_softmax, logsumexp, max, mean, min, prod, softmax, sum, var

@@ -10,7 +10,7 @@ import numpy as np
 from .errors import ValueRangeError
 from .op import OPS
 from .operators import HERE, index_arrays
-from .ops import arithmetic, comparison, elementwise, norm, reductions, structural
+from .ops import arithmetic, comparison, elementwise, linear, norm, reductions, structural
 from .shapes import other_axes
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def weight_norm(v: Any, g: Any, axis: Axis = 0, *, fused: bool = True, zero: str
     norm.weight_norm.result_shape([v.shape, g.shape], {"axis": axis})
     rest = other_axes(axis, v.ndim)
     wide = structural.astype(v, dtype=np.float64)
-    unit = norm.ldexp(wide, -norm.exponent(wide, axis=rest))
+    unit = norm.ldexp(wide, -norm.exponent(v, axis=rest))  # of v itself, which is how an error finds its layer
     length = elementwise.sqrt(reductions.sum(elementwise.square(unit), axis=rest, keepdims=True))
     dtype = np.result_type(v.dtype, g.dtype, np.float32)
     return structural.astype(structural.astype(g, dtype=np.float64) * (unit / length), dtype=dtype)
@@ -115,6 +115,25 @@ def _without_zeros(v: Any, g: Any, axis: Axis, fused: bool, zero: str) -> Tensor
     v, g = where(none, 1.0, v), where(none, 1.0, g)
     w = where(none, 0.0, weight_norm(v, g, axis, fused=fused) if v._data.size else v * g)
     return w if factor is None else w * factor
+
+
+def weight_norm_linear(x: Any, v: Any, g: Any, bias: Any = None, *, zero: str = "raise") -> Tensor:
+    """x·wᵀ + bias with w = g v / ‖v‖ row by row: (…, in), (out, in), (out, 1), (out,) → (…, out).
+
+    The same as `tg.linear(x, tg.weight_norm(v, g, zero=zero), bias)`, equation 2 of arXiv 1602.07868, as one op that
+    need not build w; with `zero="zero"` or "nan", which `tg.weight_norm` explains, it is those two. Raises ShapeError
+    for shapes that do not fit, ZeroNormError for a row of zeros, ValueRangeError for another `zero`.
+
+    >>> x, v, g = (tg.tensor(values) for values in ([[1.0, 2.0]], [[3.0, 4.0], [0.0, 0.0]], [[10.0], [1.0]]))
+    >>> tg.weight_norm_linear(x, v[:1], g[:1])
+    Tensor([[22.]])
+    >>> tg.weight_norm_linear(x, v, g, zero="zero")
+    Tensor([[22.,  0.]])
+    """
+    if zero == "raise":
+        return linear.weight_norm_linear(x, v, g, bias)
+    check_zero("weight_norm_linear", zero)
+    return linear.linear(x, weight_norm(v, g, zero=zero), bias)
 
 
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:

@@ -240,6 +240,14 @@ def exponent(to: Writer, call: Call) -> bool:
     return at.end()
 
 
+def _level(at: Sweep, k: int) -> str:
+    """A power of two that brings input k to 1 and below, slice by slice; products of float32 need none."""
+    if at.views[k].dtype == np.float32:
+        return "1.0"
+    top = at.fold(WIDE, "0.0", f"{at.to.use('reduce', 'larger')}({{0}}, abs({at.x(k, WIDE)}))")
+    return f"{at.to.use('measure', 'power_for')}({top})"
+
+
 @rule("weight_norm")
 def weight_norm(to: Writer, call: Call) -> bool:
     """w = g v / ‖v‖."""
@@ -267,7 +275,9 @@ def weight_norm_pullback(to: Writer, call: Call) -> bool:
     length = f"{to.use('reduce', 'root')}({squares})"
     unit = f"{at.x(0, WIDE)} * {scale} / {length}"
     along = at.fold(WIDE, "0.0", f"{plus}({{0}}, {at.x(1, WIDE)} * ({unit}))")
-    at.store(f"{at.x(2, WIDE)} * ({at.x(1, WIDE)} - {along} * ({unit})) / {length} * {scale}", each=True)
+    times = to.use("measure", "times")
+    across = f"({at.x(1, WIDE)} - {along} * ({unit})) / {length}"
+    at.store(f"{times}({across}, {at.x(2, WIDE)}, {scale})", each=True)
     at.store(along, 1)
     return at.end()
 
@@ -284,14 +294,15 @@ def weight_norm_second(to: Writer, call: Call) -> bool:
     at.fails(call, f"{squares} == 0")
     length = at.fold(WIDE, f"{to.use('reduce', 'root')}({squares})", "{0}")
     unit = f"({at.x(0, WIDE)} * {scale} / {length})"
-    along_a, along_ct = (at.fold(WIDE, "0.0", f"{plus}({{0}}, {at.x(k, WIDE)} * {unit})") for k in (1, 2))
-    across_a, across_ct = (
-        f"(({at.x(k, WIDE)} - {one} * {unit}) / {length})" for k, one in ((1, along_a), (2, along_ct))
-    )
+    by_a, by_ct = (_level(at, k) for k in (1, 2))
+    levels = f"{at.x(1, WIDE)} * {by_a}", f"{at.x(2, WIDE)} * {by_ct}"
+    along_a, along_ct = along = [at.fold(WIDE, "0.0", f"{plus}({{0}}, {x} * {unit})") for x in levels]
+    across_a, across_ct = (f"(({x} - {y} * {unit}) / {length})" for x, y in zip(levels, along, strict=True))
     both = at.fold(WIDE, "0.0", f"{plus}({{0}}, {across_a} * {across_ct})")
     bent = f"({both} * {unit} + {along_a} / {length} * {across_ct} + {along_ct} / {length} * {across_a})"
-    g_x, b_x = at.x(3, WIDE), at.x(4, WIDE)
-    at.store(f"{g_x} * {across_a} * {scale} + {b_x} * {unit}", 0, each=True)
-    at.store(f"{b_x} * {across_ct} * {scale} - {g_x} * {bent} * {scale} * {scale}", 1, each=True)
-    at.store(f"{length} * {both} * {scale}", 2)
+    g_x, b_x, shifted, power = at.x(3, WIDE), at.x(4, WIDE), to.use("measure", "shifted"), to.use("measure", "power_of")
+    of_a, of_ct = (f"{power}({scale}) - {power}({by})" for by in (by_a, by_ct))
+    at.store(f"{shifted}({g_x} * {across_a}, {of_a}) + {b_x} * {unit}", 0, each=True)
+    at.store(f"{shifted}({b_x} * {across_ct}, {of_ct}) - {shifted}({g_x} * {bent}, {of_a} + {of_ct})", 1, each=True)
+    at.store(f"{shifted}({length} * {both}, {of_a} + {of_ct} - {power}({scale}))", 2)
     return at.end()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .jit import kernel
-from .measure import SAFE, power_for
+from .measure import SAFE, power_for, times
 
 
 @kernel
@@ -76,5 +76,5 @@ def pull_back_columns(dv: Any, dg: Any, ct: Any, v: Any, g: Any) -> Any:
         factor[j] = g[0, j] / length[j]
     for i in range(v.shape[0]):
         for j in range(v.shape[1]):
-            dv[i, j] = factor[j] * (ct[i, j] - along[j] * (v[i, j] * scale[j])) * scale[j]
+            dv[i, j] = times(ct[i, j] - along[j] * (v[i, j] * scale[j]), factor[j], scale[j])
     return 0

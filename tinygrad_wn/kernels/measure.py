@@ -20,6 +20,9 @@ DIGITS, EXPONENTS, BIAS = 52, 0x7FF, 1023
 SAFE = 2.0**900
 """Sums of squares between 1/SAFE and SAFE have lost nothing, neither at the top nor at the bottom of the range."""
 
+LARGEST_POWER = 2.0**1022
+"""The largest power of two whose inverse is a normal number."""
+
 LEAST, MOST = 2.0**-126, 2.0**126
 """Powers of two between them are normal numbers of float32, and so are their inverses."""
 
@@ -44,7 +47,8 @@ def power_for(top: Any) -> Any:
 
 
 @kernel
-def _largest(v: Any, i: Any) -> Any:
+def largest(v: Any, i: Any) -> Any:
+    """The largest size in a row; NaN where there is one."""
     top = 0.0
     for j in range(v.shape[1]):
         if not abs(v[i, j]) <= top:  # true for NaN as well
@@ -75,9 +79,16 @@ def measure(scale: Any, length: Any, v: Any) -> Any:
     if v.itemsize == 8:
         for i in range(v.shape[0]):
             if not 1.0 / SAFE < length[i] < SAFE:
-                scale[i] = power_for(_largest(v, i))
+                scale[i] = power_for(largest(v, i))
                 squares_of_scaled_row(length, v, i, scale[i])
-    return finish(scale, length, v.shape[0])
+    zeros = finish(scale, length, v.shape[0])
+    if v.itemsize == 8:
+        for i in range(v.shape[0]):
+            if scale[i] == math.inf:  # numbers near the smallest there is stay below 1, however they are scaled
+                scale[i] = LARGEST_POWER
+                squares_of_scaled_row(length, v, i, scale[i])
+                length[i] = math.sqrt(length[i])
+    return zeros
 
 
 @kernel
@@ -87,6 +98,36 @@ def measure_inverse(scale: Any, inverse: Any, v: Any) -> Any:
     for i in range(v.shape[0]):
         inverse[i] = 1.0 / inverse[i]
     return zeros
+
+
+@kernel
+def in_turn(factor: Any, scale: Any) -> Any:
+    """Two factors that make up factor·scale, for a power of two: no product with both leaves the range on its way."""
+    if (abs(factor) > 1.0) == (scale > 1.0):
+        return factor, scale
+    return factor * scale, 1.0
+
+
+@kernel
+def times(x: Any, factor: Any, scale: Any) -> Any:
+    """x·factor·scale, for a power of two."""
+    first, second = in_turn(factor, scale)
+    return x * first * second
+
+
+@kernel
+def power_of(scale: Any) -> Any:
+    """e of a power of two 2ᵉ."""
+    return (bits_of(scale) >> DIGITS & EXPONENTS) - BIAS
+
+
+@kernel
+def shifted(x: Any, power: Any) -> Any:
+    """x·2ᵉ for any e, in three steps, none of which goes further than the result."""
+    power = min(max(power, -2 * BIAS - DIGITS), 2 * BIAS + DIGITS)
+    third = (power + (2 if power < 0 else 0)) // 3
+    step = float_of(BIAS + third << DIGITS)
+    return x * step * step * float_of(BIAS + power - 2 * third << DIGITS)
 
 
 @kernel

@@ -22,6 +22,7 @@ from .measure import (
     MEDIUM,
     NEAR_ONE,
     ROWS,
+    in_turn,
     measure,
     measure_inverse,
     rows_at_once,
@@ -135,7 +136,7 @@ def _pull_back_single(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> N
     for i in range(v.shape[0]):
         unit, slope = np.sign(np.float64(v[i, 0])), np.float64(ct[i, 0])
         dg[i, 0] = slope * unit
-        dv[i, 0] = (slope - slope * unit * unit) * (g[i, 0] * kept[1, i] * kept[0, i])
+        dv[i, 0] = (slope - slope * unit * unit) * g[i, 0] * kept[1, i] * kept[0, i]
 
 
 @kernel
@@ -162,13 +163,15 @@ def pull_back_rows(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> None
         split(high, low, part, count)
     for i in range(count):
         to, from_ct = dv.ctypes.data + i * dv.strides[0], ct.ctypes.data + i * ct.strides[0]
-        start, real = v.ctypes.data + i * v.strides[0], v.dtype.type
+        start, real, n = v.ctypes.data + i * v.strides[0], v.dtype.type, v.shape[1]
         if folds:
-            row_across_near(v, to, from_ct, start, real(1), high[i], low[i], real(factor[i]), v.shape[1])
-        elif v.itemsize == 4 and _splits(part[i:], factor[i:], scale[i:]):  # not a matter of the rows beside it
-            row_across_split(v, to, from_ct, start, real(scale[i]), high[i], low[i], real(factor[i]), v.shape[1])
+            row_across_near(v, to, from_ct, start, real(1), high[i], low[i], real(factor[i]), real(1), n)
+            continue
+        first, after = in_turn(factor[i], scale[i])
+        if v.itemsize == 4 and _splits(part[i:], factor[i:], scale[i:]):  # not a matter of the rows beside it
+            row_across_split(v, to, from_ct, start, real(scale[i]), high[i], low[i], real(first), real(after), n)
         else:
-            row_across(v, to, from_ct, start, scale[i], part[i], factor[i], v.shape[1])
+            row_across(v, to, from_ct, start, scale[i], part[i], first, after, n)
 
 
 @kernel

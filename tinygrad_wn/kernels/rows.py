@@ -207,14 +207,24 @@ does not multiply by the scale: it is in the factors.
 
 def _across(scaled: bool) -> Any:
     def emit(
-        _typing: Any, like: Any, to: Any, ct: Any, v: Any, scale: Any, high: Any, low: Any, factor: Any, count: Any
+        _typing: Any,
+        like: Any,
+        to: Any,
+        ct: Any,
+        v: Any,
+        scale: Any,
+        high: Any,
+        low: Any,
+        factor: Any,
+        after: Any,
+        count: Any,
     ) -> Any:
         real, size = REAL[like.dtype], SIZE[like.dtype]
         vector = ir.VectorType(real, VECTOR_BYTES // size)
 
         def build(context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
-            _, to, ct, v, scale, high, low, factor, count = arguments
-            by, times = splat(at, scale, vector), splat(at, factor, vector)
+            _, to, ct, v, scale, high, low, factor, after, count = arguments
+            by, times, last = (splat(at, x, vector) for x in (scale, factor, after))
             parts = [splat(at, at.fneg(x), vector) for x in (high, low)]
 
             def value(x: Any, y: Any) -> Any:
@@ -222,23 +232,23 @@ def _across(scaled: bool) -> Any:
                 for part in parts:
                     x = fused(at, y, part, x)
                 x = at.fmul(x, times)
-                return at.fmul(x, by) if scaled else x
+                return at.fmul(x, last) if scaled else x
 
             _along(at, size, to, [ct, v], count, value, real)
             return context.get_dummy_value()
 
         number = like.dtype
-        return types.void(like, *[types.int64] * 3, number, number, number, number, types.int64), build
+        return types.void(like, *[types.int64] * 3, *[number] * 5, types.int64), build
 
     return piece(emit)
 
 
 row_across_split, row_across_near = _across(scaled=True), _across(scaled=False)
-"""to ← factor·((ct - high·v̂) - low·v̂)·scale with v̂ = v·scale, over rows, in their dtype; `to` may be `ct` or `v`.
+"""to ← factor·((ct - high·v̂) - low·v̂)·after with v̂ = v·scale, over rows, in their dtype; `to` may be `ct` or `v`.
 
 A fused product and sum rounds once. So where ct and high·v̂ cancel, their difference is right to its last bit, and as
-long as high + low is a number of 48 bits, so is the whole of float32. The second one does not multiply by the scale,
-which is in the factors: that gives the same bits.
+long as high + low is a number of 48 bits, so is the whole of float32. The second one does not multiply by scale and
+after, which are in the factors: that gives the same bits.
 """
 
 

@@ -227,14 +227,14 @@ def row_scaled(_typing: Any, like: Any, to: Any, a: Any, scale: Any, factor: Any
 
 @piece
 def row_across(
-    _typing: Any, like: Any, to: Any, ct: Any, v: Any, scale: Any, along: Any, factor: Any, count: Any
+    _typing: Any, like: Any, to: Any, ct: Any, v: Any, scale: Any, along: Any, factor: Any, after: Any, count: Any
 ) -> Any:
-    """to ← factor·(ct - along·(v·scale))·scale in float64, each number rounded once; `to` may be `ct` or `v`."""
+    """to ← factor·(ct - along·(v·scale))·after in float64, each number rounded once; `to` may be `ct` or `v`."""
     real, size = REAL[like.dtype], SIZE[like.dtype]
 
     def build(context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
-        _, to, ct, v, scale, along, factor, count = arguments
-        outer, inner = at.fmul(scale, factor), at.fmul(scale, along)
+        _, to, ct, v, scale, along, factor, after, count = arguments
+        outer, inner = at.fmul(after, factor), at.fmul(scale, along)
         inner = at.fmul(outer, inner)
 
         def value(ct: Any, v: Any, each: Callable[[Any], Any]) -> Any:
@@ -242,13 +242,13 @@ def row_across(
                 return at.fsub(at.fmul(ct, each(outer)), at.fmul(v, each(inner), flags=FUSED), flags=FUSED)
             unit = at.fmul(v, each(scale))
             across = at.fsub(ct, at.fmul(each(along), unit, flags=FUSED), flags=FUSED)
-            return at.fmul(at.fmul(each(factor), across), each(scale))
+            return at.fmul(at.fmul(each(factor), across), each(after))
 
         _fill(at, real, size, to, [ct, v], count, value)
         return context.get_dummy_value()
 
     double = types.float64
-    return types.void(like, *[types.int64] * 3, double, double, double, types.int64), build
+    return types.void(like, *[types.int64] * 3, double, double, double, double, types.int64), build
 
 
 def fused(at: Any, a: Any, b: Any, c: Any) -> Any:

@@ -8,10 +8,10 @@ import numpy as np
 
 from ..creation import generator
 from ..errors import DTypeError, ShapeError, ValueRangeError
-from ..functions import gelu, leaky_relu
-from ..op import each_step
+from ..functions import gelu, leaky_relu, weight_norm_linear
+from ..op import depends_on_attributes, each_step
 from ..ops.elementwise import relu, sigmoid, tanh
-from ..ops.linear import linear, weight_norm_linear
+from ..ops.linear import linear
 from ..ops.random import dropout
 from ..tensor import Tensor, tensor
 from .init import he_uniform
@@ -59,8 +59,9 @@ class Linear(Module):
     def forward(self, x: Any) -> Tensor:
         """x·weightᵀ + bias; with one g a row, and no row of norm 0, weight normalization is no op of its own."""
         weight, bias = self.weight, self.bias if isinstance(self.bias, Tensor) else effective(self.bias)
-        if isinstance(weight, WeightNorm) and weight.axis == 0 and weight.zero == "raise":
-            return weight_norm_linear(x, weight.v, weight.g, bias)
+        if isinstance(weight, WeightNorm) and weight.axis == 0:
+            depends_on_attributes(weight)  # it is not called itself
+            return weight_norm_linear(x, weight.v, weight.g, bias, zero=weight.zero)
         return linear(x, effective(weight), bias)
 
     def options(self) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def _added(*terms: Any, like: Tensor) -> Any:
 def weight_norm_linear(x: Real, v: NonZero, g: Real, bias: Real = None) -> Array:
     """x·wᵀ + bias with w = g v / ‖v‖ row by row: (…, in), (out, in), (out, 1), (out,) → (…, out).
 
-    The same as `tg.linear(x, tg.weight_norm(v, g), bias)`, equation 2 of arXiv 1602.07868, in one op.
+    `tg.weight_norm_linear` is this op, with a choice of what a row of zeros is.
 
     >>> x, v, g = (tg.tensor(values) for values in ([[1.0, 2.0]], [[3.0, 4.0]], [[10.0]]))
     >>> tg.weight_norm_linear(x, v, g)

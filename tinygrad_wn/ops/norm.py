@@ -26,11 +26,16 @@ if TYPE_CHECKING:
 FLOAT64 = np.float64
 
 
+def _leveled(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+    """2⁻ᵉx with entries below 1, and e of each slice over `axes`, which stay with size 1."""
+    wide = np.asarray(x, FLOAT64)
+    e = np.frexp(np.max(np.abs(wide), axis=axes, keepdims=True, initial=0.0))[1]
+    return np.ldexp(wide, -e), e
+
+
 def _scaled(v: Array, axes: tuple[int, ...]) -> tuple[Array, Array, Array]:
     """v̂ = 2⁻ᵉv with entries below 1, its norm over `axes`, and e; reduced axes stay with size 1."""
-    wide = np.asarray(v, FLOAT64)
-    e = np.frexp(np.max(np.abs(wide), axis=axes, keepdims=True, initial=0.0))[1]
-    unit = np.ldexp(wide, -e)
+    unit, e = _leveled(v, axes)
     return unit, np.sqrt(np.sum(unit * unit, axis=axes, keepdims=True)), e
 
 
@@ -71,13 +76,15 @@ def vector_norm_vjp(ct: Tensor, y: Tensor, x: Tensor, *, axis: Axis, keepdims: b
 def exponent(v: NonZero, axis: Axis = None) -> Array:
     """The power of two e with max|v| = m·2ᵉ, ½ ≤ m < 1, of each slice over `axis`; int32. Zero slices raise.
 
+    It is part of the composed weight normalization, whose name an error has.
+
     >>> from tinygrad_wn.ops.norm import exponent
     >>> exponent(tg.tensor([3.0, 4.0]))
     Tensor([3], dtype=int32)
     """
     top = np.max(np.abs(v), axis=axis, keepdims=True, initial=0)
     if not top.all():
-        raise zero_norm("exponent", v, top == 0)
+        raise zero_norm("weight_norm", v, top == 0)
     return np.frexp(top)[1].astype(np.int32)
 
 
@@ -176,10 +183,11 @@ def weight_norm_pullback(ct: Real, v: NonZero, g: Real, axis: Axis = 0) -> tuple
     (Tensor([[ 0.64, -0.48]]), Tensor([[0.6]]))
     """
     u, norm, e = _direction("weight_norm_pullback", v, axis)
-    wide = np.asarray(ct, FLOAT64)
-    along = np.sum(wide * u, axis=other_axes(axis, np.ndim(v)), keepdims=True)
-    dtype = _float_of(ct, v, g)
-    return np.ldexp(g * ((wide - along * u) / norm), -e).astype(dtype), along.astype(dtype)
+    rest, dtype = other_axes(axis, np.ndim(v)), _float_of(ct, v, g)
+    (level, e_ct), (m, e_g) = _leveled(ct, rest), np.frexp(g)
+    along = np.sum(level * u, axis=rest, keepdims=True)
+    dv = np.ldexp(m * ((level - along * u) / norm), e_g + e_ct - e)
+    return dv.astype(dtype), np.ldexp(along, e_ct).astype(dtype)
 
 
 @weight_norm_pullback.vjp
@@ -221,15 +229,16 @@ def weight_norm_second(a: Real, b: Real, ct: Real, v: NonZero, g: Real, axis: Ax
     """
     u, norm, e = _direction("weight_norm_second", v, axis)
     rest, dtype = other_axes(axis, np.ndim(v)), _float_of(a, b, ct, v, g)
+    (a, e_a), (ct, e_ct) = _leveled(a, rest), _leveled(ct, rest)
     along_a, along_ct = (np.sum(x * u, axis=rest, keepdims=True) for x in (a, ct))
     across_a, across_ct = (a - along_a * u) / norm, (ct - along_ct * u) / norm
     both = np.sum(across_a * across_ct, axis=rest, keepdims=True)
     bent = both * u + (along_a / norm) * across_ct + (along_ct / norm) * across_a
-    to_v = np.ldexp(b * across_ct, -e) - np.ldexp(g * bent, -2 * e)
+    to_v = np.ldexp(b * across_ct, e_ct - e) - np.ldexp(g * bent, e_a + e_ct - 2 * e)
     return (
-        (np.ldexp(g * across_a, -e) + b * u).astype(dtype),
+        (np.ldexp(g * across_a, e_a - e) + b * u).astype(dtype),
         to_v.astype(dtype),
-        np.ldexp(norm * both, -e).astype(dtype),
+        np.ldexp(norm * both, e_a + e_ct - e).astype(dtype),
     )
 
 
