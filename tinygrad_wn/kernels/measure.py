@@ -44,7 +44,8 @@ def power_for(top: Any) -> Any:
 
 
 @kernel
-def _largest(v: Any, i: Any) -> Any:
+def largest(v: Any, i: Any) -> Any:
+    """The largest size of a number in a row, or NaN."""
     top = 0.0
     for j in range(v.shape[1]):
         if not abs(v[i, j]) <= top:  # true for NaN as well
@@ -75,7 +76,7 @@ def measure(scale: Any, length: Any, v: Any) -> Any:
     if v.itemsize == 8:
         for i in range(v.shape[0]):
             if not 1.0 / SAFE < length[i] < SAFE:
-                scale[i] = power_for(_largest(v, i))
+                scale[i] = power_for(largest(v, i))
                 squares_of_scaled_row(length, v, i, scale[i])
     return finish(scale, length, v.shape[0])
 

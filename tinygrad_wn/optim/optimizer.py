@@ -66,6 +66,7 @@ class Optimizer(ABC):
         self.param_groups: list[Group] = []
         self.state: list[dict[str, Any]] = []
         self._checked: dict[int, list[Any]] = {}
+        self.watchers: list[Any] = []
         self._last_rate: Any = None
         self._changes = 0
         newest: Any = next(c for c in type(self).__mro__ if vars(c).keys() & {"update", "update_all"})
@@ -133,9 +134,19 @@ class Optimizer(ABC):
         depends_on(lambda: self._changes)
         states = iter(self.state)
         found = [self._work(i, group, states) for i, group in enumerate(self.param_groups)]
+        for one in self.watchers:
+            one.before_step()
         for group, works in zip(self.param_groups, found, strict=True):
             for work in works:
                 self._rule(self, work, group)
+        for one in self.watchers:
+            one.after_step()
+
+    def watch(self, watcher: Any, *, on: bool = True) -> None:
+        """Call `watcher.before_step()` and `watcher.after_step()` in each step from now on, or no more if not `on`."""
+        self.watchers = [one for one in self.watchers if one is not watcher] + [watcher] * on
+        self._changes += 1
+        changed()
 
     def _work(self, i: int, group: dict[str, Any], states: Iterator[dict[str, Any]]) -> Iterable[list[Work]]:
         """Check the options and gradients of group i; list its parameters that have a gradient, by dtype."""

@@ -1,0 +1,417 @@
+"""What is noted of a step of v: its lengths before the step, and how the step changes it, slice by slice.
+
+Notes have the shape (steps, kinds, slices) and the dtype of v. Squares of float32 are summed in float32, lane by lane,
+over no more than LIMIT numbers: a conversion takes longer than the sum. The notes are taken by the pass over memory
+that updates v: it waits for memory, and has time for two more sums.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, types
+from numba.core import cgutils
+
+from ..shapes import axes_of
+from .address import pointer_at
+from .jit import kernel
+from .layouts import AnyLayout
+from .measure import ROWS, largest, measure_inverse, power_for
+from .norm import sliced
+from .room import NEAR, near
+from .rows import TOGETHER
+from .rules import adam_numbers, adapt, descend, roll
+from .tiles import first_lanes, load_some, store_some
+from .vector import FUSED, INDEX, REAL, SIZE, VECTOR_BYTES, counted, load, piece, roots, splat, store, word
+
+if TYPE_CHECKING:
+    from ..domains import Array, Axis
+
+NORM, REST, G, CHANGE, ALONG = range(5)
+"""Kinds of notes: ‖v‖ before the step, and what it loses as a number of this dtype; g before the step; then
+‖Δv‖²/‖v‖² and v·Δv/‖v‖².
+"""
+
+LIMIT = NEAR // 8
+"""Numbers that are looked at before their sums are gathered: as many as fit into `near`, whatever their dtype."""
+
+
+def _halved(at: Any, x: Any, y: Any, group: int) -> Any:
+    """One vector with the sums of both halves of each group of lanes, those of x before those of y."""
+    lanes = range(0, 2 * x.type.count if y is not x else x.type.count, group)
+    low, high = ([start + k for start in lanes for k in range(first, first + group // 2)] for first in (0, group // 2))
+    kind = ir.VectorType(INDEX, len(low))
+    return at.fadd(*(at.shuffle_vector(x, y, ir.Constant(kind, places)) for places in (low, high)))
+
+
+def _folded(at: Any, sums: list[Any]) -> list[Any]:
+    """The totals of vectors, a lane for each: halves of lanes are added, of all vectors at once."""
+    group = sums[0].type.count
+    while group > 1:
+        pairs = zip(sums[::2], sums[1::2], strict=True) if len(sums) > 1 else [(sums[0], sums[0])]
+        sums = [_halved(at, x, y, group) for x, y in pairs]
+        group //= 2
+    return sums
+
+
+def _compared(at: Any, old: Any, new: Any) -> list[Any]:
+    return [new]
+
+
+def _chosen(at: Any, number: Any, x: Any, other: Any) -> Any:
+    """x where a number is not 0."""
+    return at.select(at.fcmp_unordered("!=", number, ir.Constant(number.type, None)), x, other)
+
+
+def _slope(at: Any, p: Any, g: Any, decay: Any = None) -> Any:
+    return g if decay is None else _chosen(at, decay, at.fadd(g, at.fmul(decay, p)), g)
+
+
+def _descended(at: Any, p: Any, g: Any, rate: Any, *decay: Any) -> list[Any]:
+    return [at.fsub(p, at.fmul(rate, _slope(at, p, g, *decay)))]
+
+
+def _rolled(at: Any, p: Any, m: Any, g: Any, rate: Any, momentum: Any, *more: Any) -> list[Any]:
+    slope = _slope(at, p, g, *more[1:])
+    new = at.fadd(at.fmul(momentum, m), slope)
+    step = _chosen(at, more[0], at.fadd(slope, at.fmul(momentum, new)), new) if more else new
+    return [at.fsub(p, at.fmul(rate, step)), new]
+
+
+def _adapted(at: Any, p: Any, m: Any, s: Any, g: Any, *numbers: Any) -> list[Any]:
+    pace, rise, beta1, beta2, new1, new2, eps, *decays = numbers
+    slope = _slope(at, p, g, *decays[1:])
+    m = at.fadd(at.fmul(beta1, m), at.fmul(new1, slope))
+    s = at.fadd(at.fmul(beta2, s), at.fmul(at.fmul(new2, slope), slope))
+    kept = _chosen(at, decays[0], at.fsub(p, at.fmul(decays[0], p)), p) if decays else p
+    return [at.fsub(kept, at.fmul(pace, at.fdiv(m, at.fadd(at.fmul(roots(at, s), rise), eps)))), m, s]
+
+
+FORMULAS: dict[tuple[int, int], Any] = {
+    (2, 0): _compared,
+    (2, 1): _descended,
+    (2, 2): _descended,
+    (3, 2): _rolled,
+    (3, 4): _rolled,
+    (4, 7): _adapted,
+    (4, 9): _adapted,
+}
+"""New values, by how many arrays and how many numbers there are; as in `rules.py`, bit for bit. What few ask for, such
+as decay, needs numbers of its own, so that others do not wait for it.
+"""
+
+
+def _looked_at(rows: int) -> Any:
+    """Make the piece that updates some rows, and adds Σ Δp² and Σ Δp·p of each to the numbers at two addresses.
+
+    `rest` holds the addresses of p and of arrays with rows like it, the last of which is only read. Where there are no
+    numbers, nothing is written: the second array holds the new values.
+    """
+
+    def emit(
+        _typing: Any, p: Any, change: Any, along: Any, place: Any, count: Any, row: Any, rest: Any, numbers: Any
+    ) -> Any:
+        real, size = REAL[p.dtype], SIZE[p.dtype]
+        lanes = VECTOR_BYTES // size
+        vector = ir.VectorType(real, lanes)
+        formula, writes = FORMULAS[len(rest), len(numbers)], len(numbers) > 0
+
+        def build(context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
+            _, change, along, place, count, row, rest, numbers = arguments
+            starts = cgutils.unpack_tuple(at, rest)
+            values = [splat(at, x, vector) for x in cgutils.unpack_tuple(at, numbers)]
+
+            def turn(i: Any, sums: list[Any], flags: Any) -> list[Any]:
+                offset, terms = at.add(place, at.mul(i, word(size))), []
+                for r in range(rows):
+                    places = [at.add(start, at.add(offset, at.mul(row, word(r)))) for start in starts]
+                    if flags is None:
+                        given = [load(at, one, vector, size) for one in places]
+                    else:
+                        given = [load_some(at, one, vector, flags, size) for one in places]
+                    new = formula(at, *given, *values)
+                    for x, to in zip(new if writes else [], places, strict=False):
+                        if flags is None:
+                            store(at, x, to, size)
+                        else:
+                            store_some(at, x, to, flags, size)
+                    move = at.fsub(new[0], given[0])
+                    terms += [at.fmul(move, x, flags=FUSED) for x in (move, given[0])]
+                return [at.fadd(x, total, flags=FUSED) for x, total in zip(terms, sums, strict=True)]
+
+            zero = ir.Constant(vector, [ir.Constant(real, 0.0)] * lanes)
+            i, sums = counted(at, word(0), count, lanes, [zero] * (2 * rows), lambda i, held: turn(i, held, None))
+            before, more, after = at.block, at.append_basic_block("more"), at.append_basic_block("after")
+            at.cbranch(at.icmp_signed("<", i, count), more, after)
+            at.position_at_end(more)
+            found = turn(i, sums, first_lanes(at, at.sub(count, i), lanes))
+            at.branch(after)
+            at.position_at_end(after)
+            totals = []
+            for x, y in zip(sums, found, strict=True):
+                total = at.phi(vector)
+                total.add_incoming(x, before)
+                total.add_incoming(y, more)
+                totals.append(total)
+            _add(at, (change, along), _folded(at, [*totals[::2], *totals[1::2]]), size)
+            return context.get_dummy_value()
+
+        return types.void(p, *[types.int64] * 5, rest, numbers), build
+
+    return piece(emit)
+
+
+def _add(at: Any, into: tuple[Any, Any], sums: list[Any], size: int) -> None:
+    """Add the first half of the sums to the numbers at one address, the other half to those at another."""
+    count = sums[0].type.count
+    if len(sums) == 1:
+        count //= 2
+        kind, parts = ir.VectorType(INDEX, count), (range(count), range(count, 2 * count))
+        sums = [at.shuffle_vector(sums[0], sums[0], ir.Constant(kind, list(lanes))) for lanes in parts]
+    half = len(sums) // 2
+    for start, some in zip(into, (sums[:half], sums[half:]), strict=True):
+        for j, x in enumerate(some):
+            place = at.add(start, word(size * count * j))
+            store(at, at.fadd(load(at, place, x.type, size), x), place, size)
+
+
+_look_1, _look_4 = _looked_at(1), _looked_at(TOGETHER)
+
+
+@kernel
+def _kind(notes: Any, kind: Any) -> Any:
+    """One kind of the notes of a step, whose slices lie side by side."""
+    return carray(pointer_at(notes, notes.ctypes.data + kind * notes.strides[0]), (notes.shape[1],))
+
+
+@kernel
+def _plain(v: Any, norm: Any) -> Any:
+    """Whether squares of the numbers of a row, and of their change, can be summed as they are: none is lost."""
+    if v.itemsize == 4:
+        return (norm > 2.0**-40) & (norm < 2.0**40)
+    return (norm > 2.0**-400) & (norm < 2.0**400)
+
+
+@kernel
+def _add_slowly(notes: Any, i: Any, old: Any, new: Any) -> None:
+    """Add the change of one row of any length and layout, in float64 and over ‖v‖²."""
+    norm, change, along = np.float64(notes[NORM, i]) + notes[REST, i], 0.0, 0.0
+    for j in range(old.size):
+        part, move = np.float64(old[j]) / norm, (np.float64(new[j]) - np.float64(old[j])) / norm
+        change += move * move
+        along += move * part
+    by = notes[NORM, i] ** 2 if _plain(new, notes[NORM, i]) else new.dtype.type(1)
+    notes[CHANGE, i] += change * by
+    notes[ALONG, i] += along * by
+
+
+@kernel
+def _begin(notes: Any) -> None:
+    change, along = _kind(notes, CHANGE), _kind(notes, ALONG)
+    for i in range(change.size):
+        change[i] = along[i] = 0.0
+
+
+@kernel
+def _finish(notes: Any, v: Any) -> None:
+    """Give what was summed as it is over ‖v‖²."""
+    norms, change, along = _kind(notes, NORM), _kind(notes, CHANGE), _kind(notes, ALONG)
+    one = v.dtype.type(1)
+    for i in range(norms.size):
+        inverse = one / (norms[i] * norms[i])
+        by = inverse if _plain(v, norms[i]) else one
+        change[i] *= by
+        along[i] *= by
+
+
+@kernel
+def _step(notes: Any, p: Any, count: Any, rest: Any, numbers: Any) -> None:
+    """Update p, whose rows of `count` numbers are the slices, and add what changes to the notes of the step."""
+    change, along, size = _kind(notes, CHANGE).ctypes.data, _kind(notes, ALONG).ctypes.data, p.itemsize
+    norms, old, aside = _kind(notes, NORM), near(p), near(p)
+    _begin(notes)
+    i, plain = 0, True
+    for norm in norms:
+        plain &= _plain(p, norm)
+    while i < norms.size:
+        many = TOGETHER if plain and norms.size - i >= TOGETHER else 1
+        for j in range(0, count, LIMIT):
+            first, width = i * count + j, min(count - j, LIMIT)
+            at, to, by = first * size, change + size * i, along + size * i
+            if many == TOGETHER:
+                _look_4(p, to, by, at, width, count * size, rest, numbers)
+            elif plain or _plain(p, norms[i]):
+                _look_1(p, to, by, at, width, count * size, rest, numbers)
+            else:
+                for k in range(width):
+                    old[k] = p[first + k]
+                _look_1(p, aside.ctypes.data, aside.ctypes.data + size, at, width, count * size, rest, numbers)
+                _add_slowly(notes, i, old[:width], p[first : first + width])
+        i += many
+    _finish(notes, p)
+
+
+@kernel
+def note_changes(notes: Any, place: Any, every: Any, old: Any, new: Any) -> None:
+    """The notes of a change from `old` to `new`, whose rows are the slices, in any layout."""
+    if (place + 1) % every != 0:
+        return
+    own, row, size = notes[place // every], new.strides[0], new.itemsize
+    change, along = _kind(own, CHANGE).ctypes.data, _kind(own, ALONG).ctypes.data
+    near_by = new.shape[1] == 1 or new.strides[1] == size
+    same = new.strides == old.strides
+    _begin(own)
+    for i in range(new.shape[0]):
+        if near_by and same and _plain(new, own[NORM, i]):
+            rest = (old.ctypes.data, new.ctypes.data)
+            for j in range(0, new.shape[1], LIMIT):
+                width = min(new.shape[1] - j, LIMIT)
+                _look_1(new, change + size * i, along + size * i, i * row + j * size, width, row, rest, ())
+        else:
+            _add_slowly(own, i, old[i], new[i])
+    _finish(own, new)
+
+
+@kernel
+def note_lengths(notes: Any, place: Any, every: Any, kept: Any, g: Any) -> None:
+    """The notes of slices that were measured, with their g: `kept` holds scales and inverse lengths."""
+    if (place + 1) % every != 0:
+        return
+    own = notes[place // every]
+    norms, rest, lengths = _kind(own, NORM), _kind(own, REST), _kind(own, G)
+    scale, inverse = _kind(kept, 0), _kind(kept, 1)
+    for i in range(norms.size):
+        norm = 1.0 / (inverse[i] * scale[i])  # a power of two: no product of the two leaves the range
+        norms[i] = norm
+        rest[i] = norm - norms[i] if norms[i] < np.inf else 0.0
+        lengths[i] = g[i]
+
+
+@kernel
+def _measure_slowly(kept: Any, v: Any) -> None:
+    """Scales and inverse lengths of rows of any layout."""
+    for i in range(v.shape[0]):
+        kept[0, i] = scale = power_for(largest(v, i))
+        squares = 0.0
+        for x in v[i]:
+            squares += (x * scale) ** 2
+        kept[1, i] = 1.0 / math.sqrt(squares)
+
+
+@kernel
+def measure_lengths(notes: Any, place: Any, every: Any, v: Any, g: Any) -> None:
+    """The notes of slices that are the rows of v."""
+    if (place + 1) % every != 0:
+        return
+    kept = near(np.float64)[: 2 * ROWS].reshape(2, ROWS)
+    for i in range(0, v.shape[0], ROWS):
+        j = min(i + ROWS, v.shape[0])
+        if v.shape[1] == 1 or v.strides[1] == v.itemsize:
+            measure_inverse(kept[0], kept[1], v[i:j])
+        else:
+            _measure_slowly(kept, v[i:j])
+        note_lengths(notes[:, :, i:j], place, every, kept, g[i:j])
+
+
+@kernel
+def descend_noted(notes: Any, place: Any, every: Any, count: Any, p: Any, g: Any, rate: Any, decay: Any) -> None:
+    """`descend`, and the notes of how it changes rows of so many numbers."""
+    real, own, arrays = p.dtype.type, notes[place // every], (p.ctypes.data, g.ctypes.data)
+    if (place + 1) % every != 0:
+        descend(p, g, rate, decay)
+    elif decay == 0:
+        _step(own, p, count, arrays, (real(rate),))
+    else:
+        _step(own, p, count, arrays, (real(rate), real(decay)))
+
+
+@kernel
+def roll_noted(
+    notes: Any,
+    place: Any,
+    every: Any,
+    count: Any,
+    p: Any,
+    m: Any,
+    g: Any,
+    rate: Any,
+    momentum: Any,
+    nesterov: Any,
+    decay: Any,
+) -> None:
+    """The same with `roll`."""
+    real, own, arrays = p.dtype.type, notes[place // every], (p.ctypes.data, m.ctypes.data, g.ctypes.data)
+    if (place + 1) % every != 0:
+        roll(p, m, g, rate, momentum, nesterov, decay)
+    elif decay == 0 and not nesterov:
+        _step(own, p, count, arrays, (real(rate), real(momentum)))
+    else:
+        _step(own, p, count, arrays, (real(rate), real(momentum), real(nesterov), real(decay)))
+
+
+@kernel
+def adapt_noted(
+    notes: Any,
+    place: Any,
+    every: Any,
+    count: Any,
+    p: Any,
+    m: Any,
+    s: Any,
+    g: Any,
+    rate: Any,
+    step: Any,
+    beta1: Any,
+    beta2: Any,
+    eps: Any,
+    decay: Any,
+    decoupled: Any,
+) -> None:
+    """The same with `adapt`."""
+    numbers = adam_numbers(p, rate, step, beta1, beta2, eps, decay, decoupled)
+    own, arrays = notes[place // every], (p.ctypes.data, m.ctypes.data, s.ctypes.data, g.ctypes.data)
+    if (place + 1) % every != 0:
+        adapt(p, m, s, g, rate, step, beta1, beta2, eps, decay, decoupled)
+    elif decay == 0:
+        _step(own, p, count, arrays, numbers[:7])
+    else:
+        _step(own, p, count, arrays, numbers)
+
+
+_MEASURE = AnyLayout(measure_lengths, "out 3 C, count, count, in 2, in 1")
+_CHANGES = AnyLayout(note_changes, "out 3 C, count, count, in 2, in 2")
+
+
+def _own(notes: Array, given: Array, place: Any, every: int, *arrays: Array) -> bool:
+    """Whether kernels can write to `notes`, which begin as those that are given."""
+    kinds = {x.dtype.char for x in (notes, *arrays)}
+    if not notes.flags.c_contiguous or kinds not in ({"f"}, {"d"}) or not 0 <= int(place) < every * len(notes):
+        return False
+    if notes is not given:
+        np.copyto(notes, given)
+    return True
+
+
+def _rows(arrays: tuple[Array, ...], axis: Axis) -> list[Array] | None:
+    """Matrices whose rows are the slices."""
+    found = sliced(arrays, () if axis is None else axes_of(axis, arrays[0].ndim))
+    return None if found is None else [x.T for x in found[1]] if found[0] else found[1]
+
+
+def noted_lengths(out: Array, notes: Array, place: Any, v: Array, g: Array, *, axis: Axis, every: int) -> bool:
+    """‖v‖ and g: 30 times as fast as its definition for a (64, 64) array of float32 and notes of 64 steps."""
+    rows = _rows((v,), axis) if _own(out, notes, place, every, v, g) else None
+    if rows is not None:
+        _MEASURE[v.itemsize](out, int(place), every, rows[0], g.reshape(-1))
+    return rows is not None
+
+
+def noted_changes(out: Array, notes: Array, place: Any, old: Array, new: Array, *, axis: Axis, every: int) -> bool:
+    """How slices change: 30 times as fast as its definition for (64, 64) arrays of float32 and notes of 64 steps."""
+    rows = _rows((old, new), axis) if _own(out, notes, place, every, old, new) else None
+    if rows is not None:
+        _CHANGES[old.itemsize](out, int(place), every, *rows)
+    return rows is not None
