@@ -70,7 +70,7 @@ class NormRecorder:
     (np.str_('weight'), np.float64(5.0), np.float64(5.25), np.float64(0.4))
     """
 
-    def __init__(self, model: Module, optimizer: Optimizer, every: int = 1) -> None:
+    def __init__(self, model: Module, optimizer: Optimizer, every: int = 10) -> None:
         if not isinstance(model, Module):
             raise DTypeError("NormRecorder: not a module", {"given": repr(model)}, hint="give the model first")
         if not isinstance(optimizer, Optimizer):

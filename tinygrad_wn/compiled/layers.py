@@ -196,12 +196,3 @@ def update(to: Writer, stage: Stage) -> None:
     notes, place, _, v = stage.calls[1].given
     own = [to.part(notes, "writes", 2), to.number(place), str(stage.calls[1].params["every"]), str(v.shape[1])]
     to.add(to.linked_call("notes", f"{name}_noted", [*own, *rows, *numbers], v.dtype))
-
-
-@shared("note_lengths")
-def note_lengths(to: Writer, stage: Stage) -> None:
-    """Lengths that are known, and g."""
-    notes, place, _, g, kept = stage.calls[0].given
-    every = str(stage.calls[0].params["every"])
-    own = [to.part(notes, "writes", 2), to.number(place), every, to.part(kept, "reads", 1), to.flat_part(g, "reads_c")]
-    to.add(to.linked_call("notes", "note_lengths", own, g.dtype))

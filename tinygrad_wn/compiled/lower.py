@@ -262,7 +262,7 @@ class Lowering:
         """Lengths that a layer has measured are not measured again."""
         notes, place, v, g = call.given
         kept = next((found[0] for pair, found in self.weights.items() if pair[0] == v), None)
-        if kept is None or not isinstance(g, View) or not g.whole:
+        if kept is None or not call.writes or not isinstance(g, View) or not g.whole:
             return False
         self.out.append(replace(call, operands=(notes, place, v, g, kept)))
         return True
@@ -276,7 +276,9 @@ class Lowering:
         if i < 0 or since[0].op.name != "positive" or since[0].operands != (new,) or len(writers) != 1:
             return False
         at = self.out.index(writers[0]) + 1
-        if writers[0].op.name not in UPDATES or call.params["axis"] != 0 or not matrices(new):
+        if writers[0].op.name not in UPDATES or not call.writes or call.params["axis"] != 0 or not matrices(new):
+            return False
+        if any(one.op.name == call.op.name for one in self.out[at : at + 1]):  # of another recorder
             return False
         if any(x.memory in (notes.memory, place.memory) for one in self.out[at:] for x in (*reads(one), *one.results)):
             return False

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..kernels.panels import NOT_SCALED
-from ..shapes import axes_of
 from .record import Call, Operand, View
 from .writer import Writer, rule
-
-if TYPE_CHECKING:
-    from ..domains import Axis
 
 
 def matrix(x: Any) -> View | None:
@@ -188,32 +184,4 @@ def update(to: Writer, call: Call) -> bool:
         made = [to.view(x, "writes_c") for x in views[:-1] if x is not None]
         made += [to.view(x, "reads_c") for x in views[-1:] if x is not None]
         to.add(f"{name}({', '.join([*made, *numbers])})")
-    return True
-
-
-def _slices(x: Any, axis: Axis) -> View | None:
-    """A matrix whose rows are the slices of a matrix."""
-    if not isinstance(x, View) or len(x.shape) != 2 or x.dtype.char not in "fd" or not x.size:
-        return None
-    kept = () if axis is None else axes_of(axis, 2)
-    if len(kept) == 1:
-        return turned(x) if kept[0] else x
-    row = vector(x)
-    shape = (1, x.size) if not kept else (x.size, 1)
-    return None if row is None else View(x.memory, x.start, shape, (row.steps[0], row.steps[0]), x.dtype)
-
-
-@rule("note_lengths", "note_changes")
-def note(to: Writer, call: Call) -> bool:
-    """Slices of v that are measured, or compared with the old ones, slice by slice."""
-    notes, place, v, other = call.given
-    lengths = call.op.name == "note_lengths"
-    slices = [_slices(x, call.params["axis"]) for x in ((v,) if lengths else (v, other))]
-    row = vector(other) if isinstance(other, View) else None
-    if None in slices or row is None or not alike(notes, v, other):
-        return False
-    arguments = [to.view(notes, "writes"), to.number(place), str(call.params["every"])]
-    arguments += [to.view(x, "reads") for x in slices if x is not None]
-    arguments += [to.view(row, "reads_c")] if lengths else []
-    to.add(to.linked_call("notes", "measure_lengths" if lengths else "note_changes", arguments, v.dtype))
     return True

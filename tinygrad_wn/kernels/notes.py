@@ -198,7 +198,7 @@ def _plain(v: Any, norm: Any) -> Any:
 @kernel
 def _add_slowly(notes: Any, i: Any, old: Any, new: Any) -> None:
     """Add the change of one row of any length and layout, in float64 and over ‖v‖²."""
-    norm, change, along = np.float64(notes[NORM, i]) + notes[REST, i], 0.0, 0.0
+    norm, change, along = np.float64(notes[NORM, i]), 0.0, 0.0
     for j in range(old.size):
         part, move = np.float64(old[j]) / norm, (np.float64(new[j]) - np.float64(old[j])) / norm
         change += move * move

@@ -75,7 +75,7 @@ def note_changes(notes: Real, place: Integer, old: NonZero, new: NonZero, axis: 
     """
     found, row, rest = np.array(notes), place // every, other_axes(axis, np.ndim(old))
     if (place + 1) % every == 0:
-        norm = np.sum(found[row, :2], axis=0, dtype=np.float64).reshape(g_shape(np.shape(old), axis))
+        norm = found[row, 0].astype(np.float64).reshape(g_shape(np.shape(old), axis))
         before = np.asarray(old, np.float64)
         move, part = (np.asarray(new, np.float64) - before) / norm, before / norm
         found[row, 3], found[row, 4] = (np.sum(move * x, axis=rest).reshape(-1) for x in (move, part))
