@@ -381,8 +381,8 @@ def adapt_noted(
         _step(own, p, count, arrays, numbers)
 
 
-_MEASURE = AnyLayout(measure_lengths, "out 3 C, count, count, in 2, in 1")
-_CHANGES = AnyLayout(note_changes, "out 3 C, count, count, in 2, in 2")
+_MEASURE = AnyLayout(measure_lengths, "out 3, count, count, in 2, in 1 C")
+_CHANGES = AnyLayout(note_changes, "out 3, count, count, in 2, in 2")
 
 
 def _own(notes: Array, given: Array, place: Any, every: int, *arrays: Array) -> bool:
@@ -402,15 +402,15 @@ def _rows(arrays: tuple[Array, ...], axis: Axis) -> list[Array] | None:
 
 
 def noted_lengths(out: Array, notes: Array, place: Any, v: Array, g: Array, *, axis: Axis, every: int) -> bool:
-    """‖v‖ and g: 30 times as fast as its definition for a (64, 64) array of float32 and notes of 64 steps."""
+    """‖v‖ and g: 15 times as fast as its definition for a (64, 64) array of float32 and notes of 128 steps."""
     rows = _rows((v,), axis) if _own(out, notes, place, every, v, g) else None
     if rows is not None:
-        _MEASURE[v.itemsize](out, int(place), every, rows[0], g.reshape(-1))
+        _MEASURE[v.itemsize](out, int(place), every, rows[0], np.ascontiguousarray(g).reshape(-1))
     return rows is not None
 
 
 def noted_changes(out: Array, notes: Array, place: Any, old: Array, new: Array, *, axis: Axis, every: int) -> bool:
-    """How slices change: 30 times as fast as its definition for (64, 64) arrays of float32 and notes of 64 steps."""
+    """How slices change: 12 times as fast as its definition for (64, 64) arrays of float32, notes of 128 steps."""
     rows = _rows((old, new), axis) if _own(out, notes, place, every, old, new) else None
     if rows is not None:
         _CHANGES[old.itemsize](out, int(place), every, *rows)
