@@ -268,15 +268,19 @@ def test_compiled_steps_take_the_same_notes_whatever_is_done_between_them(
         if name == "SGD":
             step(*batch(0, dtype))  # recorders come when the step is compiled already
         recorders = [tg.NormRecorder(net, optimizer, every) for every in (1, 2)]
-        schedule, before = optim.Step(optimizer, every=5, factor=0.5), net.state_dict()
+        schedule, before, rates = optim.Step(optimizer, every=5, factor=0.5), net.state_dict(), []
         for i in range(14):
             if i == 4:
                 net.load_state_dict(before)
             if i == 6:
                 nn.retract(net)
+            rates.append(optimizer.param_groups[0]["lr"])
             step(*batch(i, dtype))
             schedule.step()
         tables.append([one.table() for one in recorders])
+        table = tables[-1][0].reshape(14, -1)
+        used = table["effective_lr"] * (table["norm"] / table["g"]) ** 2
+        assert_allclose(used, np.broadcast_to(np.reshape(rates, (-1, 1)), used.shape), rtol=1e-12)
         ends.append(net.state_dict())
     close = 1e-9 if dtype == "float64" else 1e-3
     for eager, own in zip(*tables, strict=True):
