@@ -1,71 +1,63 @@
-"""What `tg.NormRecorder` costs beside compiled steps: `python -m benchmarks.dynamics`."""
+"""What `tg.NormRecorder` costs inside of compiled steps: `python -m benchmarks.dynamics`."""
 
 import statistics
 from collections.abc import Callable
-from itertools import pairwise
 from time import perf_counter
-from typing import Any
-
-import numpy as np
 
 import tinygrad_wn as tg
 
-NETWORKS = {"digits": ((64, 64, 32, 10), 32), "mnist": ((784, 128, 64, 10), 64)}
-EVERY = (1, 20, 100)
-STEPS = 200
-ROUNDS = 9
+from .peers.package import Compiled
+from .workloads import WORKLOADS
+
+THREADS = {"moons": 1, "digits": 1, "mnist": 2}
+EVERY = (1, 2, 10, 100)
+MICROSECONDS = 6000
+"""About how long one network trains before it is the turn of the next."""
+
+ROUNDS = 40
 
 
-def training(sizes: tuple[int, ...], rows: int) -> tuple[tg.nn.Module, Any, Callable[[], Any]]:
-    """A weight-normalized network, its optimizer, and a compiled step on one batch."""
-    layers: list[tg.nn.Module] = []
-    for size, out in pairwise(sizes):
-        layers += [tg.nn.Linear(size, out, rng=0), tg.nn.ReLU()]
-    model = tg.nn.weight_norm(tg.nn.Sequential(*layers[:-1]))
-    optimizer = tg.optim.SGD(model.parameters(), lr=1e-3)
-    rng = np.random.default_rng(0)
-    x, y = rng.standard_normal((rows, sizes[0])).astype("f4"), rng.integers(0, sizes[-1], rows)
-
-    @tg.jit
-    def step(x: Any, y: Any) -> Any:
-        optimizer.zero_grad()
-        loss = tg.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return model, optimizer, lambda: step(x, y)
+def network(name: str, every: int) -> Callable[[], object]:
+    """A compiled step of a workload, with momentum, which is recorded once in `every` steps; never for 0."""
+    own = Compiled(WORKLOADS[name].task(True, "sgd", THREADS[name]))
+    if every:
+        tg.NormRecorder(own.model, own.optimizer, every)
+    x, y = own.batches[0]
+    return lambda: own.stepped(x, y)
 
 
-def seconds(step: Callable[[], Any], record: Callable[[], object] | None, steps: int) -> float:
-    """The time of one step, with what is recorded of it."""
+def seconds(step: Callable[[], object], steps: int) -> float:
+    """The time of one step."""
     start = perf_counter()
     for _ in range(steps):
         step()
-        if record is not None:
-            record()
     return (perf_counter() - start) / steps
 
 
+def quick(times: list[float]) -> float:
+    """The time of a turn that little disturbed: one in ten is quicker."""
+    return statistics.quantiles(times, n=10)[0]
+
+
 def main() -> None:
-    """Print a table: microseconds of a step on one thread, and what recording one step in k adds, as a share."""
-    tg.set_num_threads(1)
+    """Print a table: microseconds of a step without a recorder, and what recording one step in k adds, as a share.
+
+    Networks with a recorder and the one without take turns, so that what slows the machine down slows all.
+    """
     print("network   step, µs  " + "  ".join(f"every={k:<4}" for k in EVERY))
-    for name, (sizes, rows) in NETWORKS.items():
-        model, optimizer, step = training(sizes, rows)
-        seconds(step, None, 20)
-        recorders = {k: tg.NormRecorder(model, optimizer, k, compiled=True) for k in EVERY}
-        for k, one in recorders.items():
-            seconds(step, one.record, 2 * k)
-        alone: list[float] = []
-        shares: dict[int, list[float]] = {k: [] for k in EVERY}
-        for _ in range(ROUNDS):  # in turns, so that what slows the machine down slows all
+    for name in THREADS:
+        steps = {k: network(name, k) for k in (0, *EVERY)}
+        for step in steps.values():
+            seconds(step, 300)
+        many = max(1, int(MICROSECONDS / (1e6 * seconds(steps[0], 100))))
+        times: dict[int, list[float]] = {k: [] for k in steps}
+        for _ in range(ROUNDS):
             for k in EVERY:
-                plain = seconds(step, None, STEPS)
-                alone.append(plain)
-                shares[k].append(seconds(step, recorders[k].record, STEPS) / plain - 1)
-        costs = "  ".join(f"{100 * statistics.median(shares[k]):8.1f} %" for k in EVERY)
-        print(f"{name:<8}  {1e6 * statistics.median(alone):8.1f}  {costs}")
+                times[0].append(seconds(steps[0], many))
+                times[k].append(seconds(steps[k], many))
+        alone = quick(times[0])
+        costs = "  ".join(f"{100 * (quick(times[k]) / alone - 1):8.1f} %" for k in EVERY)
+        print(f"{name:<8}  {1e6 * alone:8.1f}  {costs}")
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def descent(rate: float, steps: int, normalized: bool) -> dict[str, Array]:
     layer.weight.data = START[None]
     layer = nn.weight_norm(layer) if normalized else layer
     optimizer = optim.SGD(layer.parameters(), lr=rate)
-    recorder = tg.NormRecorder(layer, optimizer) if normalized else None
+    recorder = tg.NormRecorder(layer, optimizer, every=1) if normalized else None
     losses = []
     for _ in range(steps):
         optimizer.zero_grad()
@@ -66,8 +66,6 @@ def descent(rate: float, steps: int, normalized: bool) -> dict[str, Array]:
         loss.backward()
         losses.append(loss.item())
         optimizer.step()
-        if recorder:
-            recorder.record()
     table = recorder.table() if recorder else None
     fields = {} if table is None else {name: table[name] for name in ("norm", "effective_lr")}
     return {"loss": np.array(losses), **fields}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from training import step_of
 
 import tinygrad_wn as tg
 from tinygrad_wn import nn
@@ -221,17 +222,6 @@ def test_second_derivatives_of_layers_equal_central_differences() -> None:
 def network(kind: Any, dtype: str = "float64", momentum: Any = 0.1) -> Any:
     layers = [nn.Linear(3, 8, bias=False, dtype=dtype, rng=0), kind(8, momentum=momentum, dtype=dtype), nn.Tanh()]
     return nn.weight_norm(nn.Sequential(*layers, nn.Linear(8, 2, dtype=dtype, rng=1)))
-
-
-def step_of(net: Any, optimizer: Any) -> Callable[[Any, Any], Any]:
-    def step(x: Any, y: Any) -> Any:
-        optimizer.zero_grad()
-        loss = tg.cross_entropy(net(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return step
 
 
 def data(count: int, dtype: str = "float64") -> list[Any]:

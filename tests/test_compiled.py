@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings, strategies as st
+from training import step_of
 
 import tinygrad_wn as tg
 from tinygrad_wn import nn, optim
@@ -38,17 +39,6 @@ def batches(count, rows, sizes, dtype="float32"):
     return [
         (rng.standard_normal((rows, sizes[0])).astype(dtype), rng.integers(0, sizes[-1], rows)) for _ in range(count)
     ]
-
-
-def step_of(model, optimizer):
-    def step(x, y):
-        optimizer.zero_grad()
-        loss = nn.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return step
 
 
 def pair(sizes, make, **options):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from training import step_of
 
 import tinygrad_wn as tg
 from tinygrad_wn import nn, optim
@@ -42,17 +43,6 @@ def mlp(dtype: str = "float64", seed: int = 0, axis: Any = 0, **form: Any) -> An
 def batch(dtype: str = "float64", seed: int = 0) -> tuple[Any, Any]:
     rng = np.random.default_rng(seed)
     return rng.standard_normal((9, 3)).astype(dtype), rng.integers(0, 2, 9)
-
-
-def step_of(net: Any, optimizer: Any) -> Callable[[Any, Any], Any]:
-    def step(x: Any, y: Any) -> Any:
-        optimizer.zero_grad()
-        loss = tg.cross_entropy(net(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return step
 
 
 # The logarithm of g
@@ -118,10 +108,9 @@ def test_data_init_retraction_recorder_and_folding_know_the_logarithm() -> None:
     t = net[0](x).detach().numpy()
     assert_allclose(t.std(axis=0), 1, rtol=1e-10)
     optimizer = optim.SGD(net.parameters(), lr=0.1)
-    recorder = tg.NormRecorder(net, optimizer)
+    recorder = tg.NormRecorder(net, optimizer, 1)
     g = net[0].weight.g.detach().numpy().ravel()
     step_of(net, optimizer)(x, y)
-    recorder.record()
     assert_allclose(recorder.table()["g"][:4], g, rtol=1e-14)
     before = net(x).detach().numpy()
     nn.retract(net)

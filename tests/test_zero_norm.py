@@ -303,8 +303,9 @@ def test_the_policy_is_kept_by_options_files_folding_and_retraction(tmp_path: Pa
         np.testing.assert_array_equal(again[0].weight.v.numpy()[1], 0)
         tg.interop.load_pytorch_state(again, tg.interop.pytorch_state(network("zero"), "folded"))
         np.testing.assert_array_equal(again[0].weight.v.numpy()[1], 0)
-        recorder = tg.NormRecorder(net, optim.SGD(net.parameters(), lr=0.1))
-        recorder.record()
+        optimizer = optim.SGD(net.parameters(), lr=0.1)
+        recorder = tg.NormRecorder(net, optimizer, 1)
+        optimizer.step()
         assert recorder.table()["norm"][1] == 0
         weight = net[0].weight().numpy()
         np.testing.assert_array_equal(nn.fold_weight_norm(net)[0].weight.numpy(), weight)

@@ -133,6 +133,18 @@ def depends_on(fact: Callable[[], Any]) -> None:
         over.depends_on(fact)
 
 
+def room_for(count: Any, most: int, empty: Callable[[], None]) -> None:
+    """Call `empty` where a tensor of one number has come to `most`: now, and before each run of a compiled step.
+
+    The step is about to raise it by one; `empty` makes it smaller.
+    """
+    over: Any = slot.over.get()
+    if over is not None:
+        over.room_for(count, most, empty)
+    if count._data >= most:
+        empty()
+
+
 class Op(Generic[P]):
     """A NumPy definition with its shape rule, legal cases, an optional kernel and, set by `@op.vjp`, its derivative.
 

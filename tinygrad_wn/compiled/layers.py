@@ -190,4 +190,9 @@ def update(to: Writer, stage: Stage) -> None:
     arrays = [x for x in call.given[scalars:] if isinstance(x, View)]
     hows = ["writes_c"] * (len(arrays) - 1) + ["reads_c"]
     rows = [to.flat_part(x, how) for x, how in zip(arrays, hows, strict=True)]
-    to.add(to.linked_call("rules", name, [*rows, *numbers], arrays[0].dtype))
+    if len(stage.calls) == 1:
+        to.add(to.linked_call("rules", name, [*rows, *numbers], arrays[0].dtype))
+        return
+    notes, place, _, v = stage.calls[1].given
+    own = [to.part(notes, "writes", 2), to.number(place), str(stage.calls[1].params["every"]), str(v.shape[1])]
+    to.add(to.linked_call("notes", f"{name}_noted", [*own, *rows, *numbers], v.dtype))

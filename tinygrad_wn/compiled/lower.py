@@ -8,6 +8,7 @@ What was measured of v, its lengths, is one more result of the first call and on
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -87,10 +88,18 @@ class Lowering:
             if rewrite is None or not rewrite(call):
                 self.out.append(call)
             if call.writes:
-                self.weights.clear()
-                self.turns.clear()
+                self._forget(call.results)
         self._catch_up()
         return self.out
+
+    def _forget(self, written: tuple[View, ...]) -> None:
+        """What was made of a parameter does not belong to its new values."""
+
+        def stays(*views: View) -> bool:
+            return not any(x.overlaps(y) for x in views for y in written)
+
+        self.weights = {pair: found for pair, found in self.weights.items() if stays(*pair)}
+        self.turns = {weight: found for weight, found in self.turns.items() if stays(weight)}
 
     def _catch_up(self) -> None:
         """What only updates wait for comes after the relu whose pullback cuts the cotangent of a batch."""
@@ -247,6 +256,33 @@ class Lowering:
         for i in range(len(arrays) // each):
             own, results = arrays[i * each : (i + 1) * each], call.results[i * news : (i + 1) * news]
             self.out.append(Call(call.op, (*first, *own), call.params, results, True, call.line))
+        return True
+
+    def lower_note_lengths(self, call: Call) -> bool:
+        """Lengths that a layer has measured are not measured again."""
+        notes, place, v, g = call.given
+        kept = next((found[0] for pair, found in self.weights.items() if pair[0] == v), None)
+        if kept is None or not call.writes or not isinstance(g, View) or not g.whole:
+            return False
+        self.out.append(replace(call, operands=(notes, place, v, g, kept)))
+        return True
+
+    def lower_note_changes(self, call: Call) -> bool:
+        """The update of v notes how it changes v, and v needs not be kept for that."""
+        notes, place, old, new = call.given
+        i = next((i for i, one in enumerate(self.out) if old in one.results), -1)
+        since = self.out[i:]
+        writers = [one for one in since if any(x.overlaps(new) for x in one.results)]
+        if i < 0 or since[0].op.name != "positive" or since[0].operands != (new,) or len(writers) != 1:
+            return False
+        at = self.out.index(writers[0]) + 1
+        if writers[0].op.name not in UPDATES or not call.writes or call.params["axis"] != 0 or not matrices(new):
+            return False
+        if any(one.op.name == call.op.name for one in self.out[at : at + 1]):  # of another recorder
+            return False
+        if any(x.memory in (notes.memory, place.memory) for one in self.out[at:] for x in (*reads(one), *one.results)):
+            return False
+        self.out.insert(at, replace(call, operands=(notes, place, None, new)))
         return True
 
     lower_sgd_update = lower_momentum_update = lower_adam_update = _updated

@@ -101,7 +101,9 @@ def _joined(calls: list[Call], readers: Counter[Memory], kept: set[Memory]) -> l
         elementwise = (call.op.elementwise or call.op.name in MOVES) and len(call.results) == 1
         elementwise = elementwise and not is_turned(call.results[0])
         last = stages[-1] if stages else None
-        if last is not None and _cuts(call, last, readers, kept):
+        if last is not None and call.op.name == "note_changes" and call.operands[2] is None:
+            last.calls.append(call)
+        elif last is not None and _cuts(call, last, readers, kept):
             last.calls.append(call)
             last.inner.update(_memories(call.operands) if last.calls[0].op.name != "cross_entropy" else ())
             last.inner &= {x.memory for x in last.calls[0].results}

@@ -103,6 +103,15 @@ class Call:
 
 
 @dataclass
+class Room:
+    """A number in memory, up to where a step may begin, and what makes it smaller where it is larger."""
+
+    count: View
+    most: int
+    empty: Callable[[], None]
+
+
+@dataclass
 class Record:
     """A step: its calls in order, and what has to be asked in Python before and after each run."""
 
@@ -113,6 +122,7 @@ class Record:
     facts: list[Callable[[], Any]] = field(default_factory=list)
     things: dict[int, object] = field(default_factory=dict)
     written: list[Tensor] = field(default_factory=list)
+    rooms: dict[Any, Room] = field(default_factory=dict)
 
 
 class Recorder:
@@ -224,6 +234,11 @@ class Recorder:
     def after_step(self, act: Callable[[], None]) -> None:
         """Act after each run that did not fail."""
         self.record.after.append(act)
+
+    def room_for(self, count: Tensor, most: int, empty: Callable[[], None]) -> None:
+        """Let no run begin where `count` has come to `most`, or would in the middle of the run."""
+        known = self.record.rooms.setdefault(id(count), Room(self.view(count._data), most, empty))
+        known.most -= 1
 
     def depends_on(self, fact: Callable[[], Any]) -> None:
         """A compiled step is one for as long as `fact` gives the same."""

@@ -135,7 +135,18 @@ def _update(stage: Stage) -> Split | None:
     if not call.writes or not shape or not same or len(arrays) != UPDATES[call.op.name][1] + 1:
         return None
     reads = [*((x, WHOLE) for x in numbers), *((x, 0) for x in arrays)]
-    return _split(shape[0], LANES, reads, [(x, 0) for x in call.results])
+    writes = [(x, 0) for x in call.results]
+    for noted in stage.calls[1:]:
+        reads.append((noted.given[1], WHOLE))
+        writes.append((noted.results[0], 2))
+    return _split(shape[0], LANES, reads, writes)
+
+
+def _note_lengths(stage: Stage) -> Split | None:
+    _, place, _, g, *lengths = stage.calls[0].given
+    if not lengths:
+        return None
+    return _split(g.size, LANES, [(place, WHOLE), (g, 0), (lengths[0], 1)], [(stage.calls[0].results[0], 2)])
 
 
 def _cross_entropy(stage: Stage) -> Split | None:
@@ -157,6 +168,7 @@ SPLITS: dict[str, Callable[[Stage], Split | None]] = {
     "sgd_update": _update,
     "momentum_update": _update,
     "adam_update": _update,
+    "note_lengths": _note_lengths,
     "cross_entropy": _cross_entropy,
 }
 

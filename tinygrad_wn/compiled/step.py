@@ -15,7 +15,7 @@ from ..errors import CompileError, ZeroNormError
 from ..kernels.address import address_of, place_in
 from ..kernels.atomic import LINE, WORDS
 from ..kernels.emitted import load
-from ..kernels.team import SLEEPERS, SYNC, TAKEN_ALREADY, callers, team
+from ..kernels.team import FULL, NOT_YET, SLEEPERS, SYNC, TAKEN_ALREADY, callers, team
 from ..op import OPS, changes
 from ..tensor import Tensor, as_array, overwritten, overwritten_by_step, wrap
 from ..walk import Written
@@ -53,7 +53,8 @@ class Step:
         self.outputs = [x for x in self.leaves if isinstance(x, View)]
         self.shapes = [(x.shape, x.dtype) for x in self.outputs]
         self.plan: Plan = plan(recorder.record.calls, self.outputs)
-        self.text: Text = Writer(self.plan, self.count, self.results).write()
+        self.rooms = list(recorder.record.rooms.values())
+        self.text: Text = Writer(self.plan, self.count, self.results, self.rooms).write()
         names = [part.name for part in self.text.parts if part.name]
         addresses = iter(load(self.text.module, names))
         self.parts: list[Any] = [next(addresses) if part.name else part.call for part in self.text.parts]
@@ -175,7 +176,7 @@ class Step:
 
     def again(self, status: int, given: tuple[Any, ...], box: Box) -> bool:
         """After a run that gave a status: run where it could not, or raise; False if an argument does not fit."""
-        if status in (SLEEPERS, TAKEN_ALREADY):
+        if status in NOT_YET:
             status = self._called(self.function, given, box[2], status)
         if status > 0:
             self._fail(status, given, box[2])
@@ -217,7 +218,7 @@ class Step:
                 given, results = (tuple([x[done] for x in some]) for some in (stacks, made))
                 done += self.repeat(id(given), id(results), self.at, count - done, address_of(moves))
                 status = int(moves[0])
-                if status in (SLEEPERS, TAKEN_ALREADY):
+                if status in NOT_YET:
                     status = self._called(self.function, given, results, status)
                     done += status == 0
                 if status > 0:
@@ -250,13 +251,16 @@ class Step:
         """The status of a function that ran in the end, though helpers slept or another thread was in it."""
         wait = 0
         while True:
-            if status == SLEEPERS:
+            if status == FULL:
+                for room in self.rooms:
+                    room.empty()
+            elif status == SLEEPERS:
                 team.wake()
                 wait = self.wait
             elif wait or status != TAKEN_ALREADY:
                 time.sleep(0)
             status = self.call(function, id(given), id(results), self.at, wait)
-            if status not in (SLEEPERS, TAKEN_ALREADY):
+            if status not in NOT_YET:
                 return status
 
     def _saving(self, given: tuple[Any, ...], results: tuple[Array, ...]) -> int:

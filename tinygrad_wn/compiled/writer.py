@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from ..kernels.team import FULL
 from ..op import OPS
 from .loops import Loop
 from .plan import BORDER, Plan, Stage
-from .record import Call, Memory, Number, Operand, View
+from .record import Call, Memory, Number, Operand, Room, View
 from .splits import Split, split_of
 
 NOWHERE = Memory("nowhere", np.empty(0))
@@ -79,8 +80,8 @@ class Text:
 class Writer:
     """Lines of the function that is being written, and the names of what they use."""
 
-    def __init__(self, stages: Plan, arguments: int, results: int) -> None:
-        self.plan = stages
+    def __init__(self, stages: Plan, arguments: int, results: int, rooms: Iterable[Room] = ()) -> None:
+        self.plan, self.rooms = stages, rooms
         self.arguments, self.results = arguments, results
         self.lines: list[str] = []
         self.arrays: list[str] = []
@@ -228,6 +229,7 @@ class Writer:
         """Write all stages."""
         self._begin()
         self._check_arguments()
+        self._check_rooms()
         self.epoch = 0
         for i, stage in enumerate(self.plan.stages):
             if self.plan.team and stage.epoch != self.epoch:
@@ -278,6 +280,14 @@ class Writer:
         for i in range(self.arguments):
             self.add(f"if not {self.use('memory', 'fits')}(argument_{i}, at[{TABLE + i}]):")
             self.add("    return -1")
+
+    def _check_rooms(self) -> None:
+        for room in self.rooms:
+            self.arrays = []
+            count = self.view(room.count, "reads")
+            self.lines += self.arrays
+            self.add(f"if {count}[()] > {room.most}:")
+            self.add(f"    return {FULL}")
 
     def _end(self) -> None:
         self.add("return 0")

@@ -34,6 +34,15 @@ def roll(p: Any, m: Any, g: Any, rate: Any, momentum: Any, nesterov: Any, decay:
 
 
 @kernel
+def adam_numbers(p: Any, rate: Any, step: Any, beta1: Any, beta2: Any, eps: Any, decay: Any, decoupled: Any) -> Any:
+    """What all numbers of a parameter are updated with, in its dtype."""
+    real = p.dtype.type
+    pace, rise = real(rate / (1.0 - beta1**step)), real(1.0 / math.sqrt(1.0 - beta2**step))
+    new1, new2, shrink = real(1.0 - beta1), real(1.0 - beta2), real(rate * decay if decoupled else 0.0)
+    return pace, rise, real(beta1), real(beta2), new1, new2, real(eps), shrink, real(0.0 if decoupled else decay)
+
+
+@kernel
 def adapt(
     p: Any,
     m: Any,
@@ -48,10 +57,8 @@ def adapt(
     decoupled: Any,
 ) -> None:
     """m and s ← running means of g and g², p ← p - rate m / √s, each mean over what it misses at the start."""
-    real = p.dtype.type
-    pace, rise = real(rate / (1.0 - beta1**step)), real(1.0 / math.sqrt(1.0 - beta2**step))
-    new1, new2, beta1, beta2, eps = real(1.0 - beta1), real(1.0 - beta2), real(beta1), real(beta2), real(eps)
-    shrink, decay = real(rate * decay if decoupled else 0.0), real(0.0 if decoupled else decay)
+    numbers = adam_numbers(p, rate, step, beta1, beta2, eps, decay, decoupled)
+    pace, rise, beta1, beta2, new1, new2, eps, shrink, decay = numbers
     for i in range(p.size):
         slope = g[i] + decay * p[i] if decay != 0 else g[i]
         m[i] = beta1 * m[i] + new1 * slope

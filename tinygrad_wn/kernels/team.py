@@ -41,8 +41,8 @@ HASTE = 100 if X86 else 2000
 MOST = 31
 """Helpers at most."""
 
-SLEEPERS, TAKEN_ALREADY = -2, -3
-"""What a call gives that did nothing: helpers sleep, or the step is running in another thread."""
+SLEEPERS, TAKEN_ALREADY, FULL = NOT_YET = -2, -3, -4
+"""What a call gives that did nothing: helpers sleep, the step is running in another thread, or notes have no room."""
 
 SYNC, BOXES, ENTRY = 2, 3, 6
 """Words of a step's table: where its threads meet, the boxes of helpers, 0 where it needs none, and its function."""

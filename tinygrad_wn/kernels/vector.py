@@ -251,13 +251,24 @@ def row_across(
     return types.void(like, *[types.int64] * 3, double, double, double, double, types.int64), build
 
 
+def _lane_by_lane(at: Any, name: str, *vectors: Any) -> Any:
+    """What LLVM does to vectors of one type under a name of its own."""
+    kind = vectors[0].type
+    name = f"llvm.{name}.v{kind.count}f{32 if kind.element == ir.FloatType() else 64}"
+    call = at.module.globals.get(name)
+    if call is None:
+        call = ir.Function(at.module, ir.FunctionType(kind, [kind] * len(vectors)), name=name)
+    return at.call(call, vectors)
+
+
 def fused(at: Any, a: Any, b: Any, c: Any) -> Any:
     """a·b + c, rounded once on every machine."""
-    width = f"v{a.type.count}f{32 if a.type.element == ir.FloatType() else 64}"
-    call = at.module.globals.get(f"llvm.fma.{width}")
-    if call is None:
-        call = ir.Function(at.module, ir.FunctionType(a.type, [a.type] * 3), name=f"llvm.fma.{width}")
-    return at.call(call, [a, b, c])
+    return _lane_by_lane(at, "fma", a, b, c)
+
+
+def roots(at: Any, x: Any) -> Any:
+    """√x, rounded once."""
+    return _lane_by_lane(at, "sqrt", x)
 
 
 def _fill(at: Any, real: Any, size: int, to: Any, sources: list[Any], count: Any, value: Callable[..., Any]) -> None:

@@ -39,6 +39,12 @@ def _scaled(v: Array, axes: tuple[int, ...]) -> tuple[Array, Array, Array]:
     return unit, np.sqrt(np.sum(unit * unit, axis=axes, keepdims=True)), e
 
 
+def lengths(v: Array, axes: tuple[int, ...]) -> Array:
+    """Norms over `axes` in float64, which stay with size 1."""
+    _, norm, e = _scaled(v, axes)
+    return np.asarray(np.ldexp(norm, e))
+
+
 def _float_of(*arrays: Any) -> Any:
     dtype = np.result_type(*arrays)
     return dtype if dtype.kind == "f" else FLOAT64
@@ -57,8 +63,8 @@ def vector_norm(x: NonZero, axis: Axis = None, keepdims: bool = False) -> Array:
     >>> tg.linalg.vector_norm(tg.tensor([[3e20, 4e20], [3e-30, 4e-30]]), axis=1)
     Tensor([5.e+20, 5.e-30])
     """
-    _, norm, e = _scaled(x, axes_of(axis, np.ndim(x)))
-    return np.ldexp(norm, e).reshape(reduced(np.shape(x), axis=axis, keepdims=keepdims)).astype(_float_of(x))
+    found = lengths(x, axes_of(axis, np.ndim(x)))
+    return found.reshape(reduced(np.shape(x), axis=axis, keepdims=keepdims)).astype(_float_of(x))
 
 
 @vector_norm.vjp

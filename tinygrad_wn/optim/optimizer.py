@@ -6,7 +6,7 @@ import math
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -23,6 +23,16 @@ Work: TypeAlias = tuple[Tensor, Tensor, dict[str, Any]]
 
 STEADY = (float, int, bool, tuple)
 """Types of options that cannot change while they stay the same object."""
+
+
+class Watcher(Protocol):
+    """Whoever wants to know of each step of an optimizer."""
+
+    def before_step(self) -> None:
+        """Called when all is checked, and nothing is changed yet."""
+
+    def after_step(self) -> None:
+        """Called when all is updated."""
 
 
 class Group(dict[str, Any]):
@@ -66,6 +76,7 @@ class Optimizer(ABC):
         self.param_groups: list[Group] = []
         self.state: list[dict[str, Any]] = []
         self._checked: dict[int, list[Any]] = {}
+        self.watchers: list[Watcher] = []
         self._last_rate: Any = None
         self._changes = 0
         newest: Any = next(c for c in type(self).__mro__ if vars(c).keys() & {"update", "update_all"})
@@ -133,9 +144,22 @@ class Optimizer(ABC):
         depends_on(lambda: self._changes)
         states = iter(self.state)
         found = [self._work(i, group, states) for i, group in enumerate(self.param_groups)]
+        for one in self.watchers:
+            one.before_step()
         for group, works in zip(self.param_groups, found, strict=True):
             for work in works:
                 self._rule(self, work, group)
+        for one in self.watchers:
+            one.after_step()
+
+    def watch(self, watcher: Watcher, *, on: bool = True) -> None:
+        """Call `watcher.before_step()` and `watcher.after_step()` in each step from now on, or no more if not `on`.
+
+        Compiled steps are recorded anew. What a watcher does there has to be op calls, as in the rest of the step.
+        """
+        self.watchers = [one for one in self.watchers if one is not watcher] + [watcher] * on
+        self._changes += 1
+        changed()
 
     def _work(self, i: int, group: dict[str, Any], states: Iterator[dict[str, Any]]) -> Iterable[list[Work]]:
         """Check the options and gradients of group i; list its parameters that have a gradient, by dtype."""
