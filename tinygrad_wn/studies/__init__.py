@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import classification
+from . import classification, conditioning
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,4 +38,4 @@ class Study(Protocol):
         """What came out, also where weight normalization does not help, and what can be compared with the paper."""
 
 
-STUDIES: dict[str, Study] = {"classification": classification}
+STUDIES: dict[str, Study] = {"classification": classification, "conditioning": conditioning}

@@ -1,0 +1,1 @@
+draw = summary = tables = None
