@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import classification, conditioning
+from . import classification, conditioning, cost, learning_rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,4 +38,9 @@ class Study(Protocol):
         """What came out, also where weight normalization does not help, and what can be compared with the paper."""
 
 
-STUDIES: dict[str, Study] = {"classification": classification, "conditioning": conditioning}
+STUDIES: dict[str, Study] = {
+    "classification": classification,
+    "learning-rate": learning_rate,
+    "conditioning": conditioning,
+    "cost": cost,
+}

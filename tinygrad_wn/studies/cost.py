@@ -152,8 +152,9 @@ def network(form: str, sizes: tuple[int, ...], seed: int, dtype: str = "float32"
     layers: list[list[Tensor]] = []
     for inputs, units in itertools.pairwise(sizes):
         w = rng.standard_normal((units, inputs)) * np.sqrt(2 / inputs)
-        length = np.linalg.norm(w, axis=1, keepdims=True)
-        weight = [w] if form == "plain" else [w / length * rng.uniform(0.5, 2, length.shape), length]
+        g = np.linalg.norm(w, axis=1, keepdims=True)
+        v = w / g * rng.uniform(0.5, 2, g.shape)
+        weight = [w] if form == "plain" else [v, g]
         layers.append([tensor(p.astype(dtype), requires_grad=True) for p in (*weight, np.zeros(units))])
 
     def forward(x: Any) -> Any:

@@ -15,11 +15,10 @@ import numpy as np
 
 from .. import data, nn
 from ..dynamics import NormRecorder
-from ..train import one_blas_thread
 from .environment import environment
 from .learning_rate_report import draw, summary, tables
 from .methods import METHODS, WEIGHT
-from .training import Trainer, epoch
+from .training import Trainer, epoch, one_thread
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -68,7 +67,7 @@ def run(quick: bool, seed: int, progress: Progress) -> dict[str, Any]:
     count = round(DECADES * settings.per_decade) + 1
     task = progress.add_task("learning rate", total=len(settings.optimizers) * len(METHODS) * count * settings.runs)
     cells = []
-    with one_blas_thread():
+    with one_thread():
         for optimizer in settings.optimizers:
             kind, options, lowest = OPTIMIZERS[optimizer]
             for method in METHODS:
@@ -101,7 +100,7 @@ def first_steps(trainer: Trainer, rows: Dataset, seed: tuple[int, int], rate: fl
     recorder = NormRecorder(trainer.model, trainer.optimizer)
     with np.errstate(all="ignore"):
         for x, y in zip(*epoch(rows, batch, (*seed, 1)), strict=True):
-            if not np.isfinite(trainer.step(x, y).item()):
+            if not np.isfinite(trainer.epoch(x[None], y[None])).all():
                 break
             recorder.record()
         table = recorder.table()
@@ -126,7 +125,7 @@ def _trained(
                 return None
             lengths.append(float(np.median(v / start)))
             rates.append(float(np.median(rate * (g / v) ** 2)))
-        loss, error = trainer.score(test)
+        error, loss = trainer.score(test)
     if not np.isfinite(loss):
         return None
     found = {"error": error, "train_loss": float(losses.mean()), "lengths": lengths}
