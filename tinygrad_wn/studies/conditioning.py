@@ -18,10 +18,10 @@ import numpy as np
 from .. import data, nn, optim
 from ..compiled import jit, scan
 from ..errors import ValueRangeError
-from ..train import one_blas_thread
 from .conditioning_report import draw, summary, tables
 from .environment import environment
 from .intervals import interval
+from .training import one_thread
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -61,7 +61,7 @@ def run(quick: bool, seed: int, progress: Progress) -> dict[str, Any]:
     x, y = rows.x[: settings.rows].astype(np.float64), rows.y[: settings.rows]
     found: dict[tuple[str, str, int, int], list[list[dict[str, Any]]]] = {}
     task = progress.add_task("conditioning", total=len(INPUTS) * len(TRAINED) * settings.runs)
-    with one_blas_thread():
+    with one_thread():
         for inputs in INPUTS:
             given = x - x.mean(axis=0) if inputs == "centred pixels" else x
             probe = Probe((x.shape[1], *settings.hidden, rows.classes))
@@ -71,9 +71,10 @@ def run(quick: bool, seed: int, progress: Progress) -> dict[str, Any]:
                         for i, units in enumerate(layers):
                             found.setdefault((inputs, trained, epochs, i), []).append(units)
                     progress.advance(task)
+        where = environment()
     return {
         "settings": asdict(settings),
-        "environment": environment(),
+        "environment": where,
         "identity": max(unit["identity"] for runs in found.values() for units in runs for unit in units),
         "cells": [_cell(key, runs, key[2] == settings.stages[-1]) for key, runs in found.items()],
     }

@@ -33,12 +33,10 @@ def tables(result: dict[str, Any]) -> list[Table]:
             "trained as",
             "layer",
             "n cos²",
-            "largest left, %:\nw, random",
-            "closeness to I:\nC, less w, random, top",
-            "(g, v)\nover w",
+            "largest left, %: less w, less random",
+            "closeness: C, less w, random, top",
+            "(g, v) over w",
             title=f"{inputs}, after {cells[0]['epochs']} epochs",
-            caption="n cos² of w and the dominant eigenvector is a mean, and 1 for a random direction; others are "
-            "medians over units: what is left of the largest eigenvalue of C, tr(C)²/(n tr C²), condition numbers.",
         )
         for cell in cells:
             q = {name: values[1] for name, values in cell["quartiles"].items()}
@@ -63,6 +61,11 @@ def summary(result: dict[str, Any]) -> list[str]:
     ordered = sorted(cells, key=lambda cell: float(cell["cosine2"]["mean"]))
     chance = [cell for cell in ordered if cell["cosine2"]["mean"] - cell["cosine2"]["half_width"] <= 1]
     lines = [
+        (
+            "In the tables, n cos² of w and the dominant eigenvector of C is a mean, and 1 for a random direction. "
+            "Others are medians over units: what is left of the largest eigenvalue of C; closeness to the identity, "
+            "tr(C)²/(n tr C²); and the condition number of the covariance in (g, v) over that in w."
+        ),
         (
             f"Covariances are over the gradients of {settings['rows']} rows, one by one; {settings['runs']} runs, "
             f"momentum {settings['momentum']}, rate {settings['rate']}. The covariance of ∇v is (g²/‖v‖²) M C M to "

@@ -22,15 +22,14 @@ import numpy as np
 from .. import nn, optim
 from ..compiled import jit
 from ..functions import weight_norm
-from ..kernels.threads import get_num_threads, set_num_threads
 from ..linalg import vector_norm
 from ..ops.elementwise import relu
 from ..ops.linear import linear, weight_norm_linear
 from ..ops.structural import permute_dims
 from ..tensor import Tensor, tensor
-from ..train import one_blas_thread
 from .cost_report import draw, summary, tables
 from .environment import environment
+from .training import one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,11 +74,9 @@ def run(quick: bool, seed: int, progress: Progress) -> dict[str, Any]:
     cells = list(itertools.product(settings.batches, settings.widths, settings.depths))
     task = progress.add_task("cost: networks", total=len(cells))
     peers = Peers(settings.peers)
-    threads = get_num_threads()
     rows = []
     try:
-        set_num_threads(1)
-        with one_blas_thread():
+        with one_thread():
             for batch, width, depth in cells:
                 sizes = (width,) * (depth + 1) + (CLASSES,)
                 contenders = own_turns(sizes, batch, seed, settings) | peers.turns(sizes, batch)
@@ -87,9 +84,8 @@ def run(quick: bool, seed: int, progress: Progress) -> dict[str, Any]:
                 at = {"batch": batch, "width": width, "depth": depth}
                 rows += [at | row for row in figures(seconds)]
                 progress.advance(task)
-        where = environment()
+            where = environment()
     finally:
-        set_num_threads(threads)
         peers.close()
     where["versions"] |= peers.versions
     return {"settings": asdict(settings), "environment": where, "left out": peers.left_out, "rows": rows}

@@ -46,12 +46,12 @@ def tables(result: dict[str, Any]) -> list[Table]:
     contenders = list(dict.fromkeys(contender for contender, _ in shown))
     ratios = Table(
         "batch, width, depth",
-        *(f"{contender}:\n{form}" for contender, form in shown),
+        *(f"{contender}: {form}" for contender, form in shown),
         title="Weight-normalized over plain: median of paired turns (middle 80 %)",
     )
     times = Table(
         "batch, width, depth",
-        *(f"{contender}:\n{kind}" for contender in contenders for kind in ("plain", "weight norm")),
+        *(f"{contender}: {kind}" for contender in contenders for kind in ("plain", "weight norm")),
         title="Fastest turn, µs a step",
     )
     for cell, rows in _cells(result).items():

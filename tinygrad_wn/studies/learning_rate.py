@@ -81,7 +81,8 @@ def run(quick: bool, seed: int, progress: Progress) -> dict[str, Any]:
                     if method == "weight norm":
                         cell["steps"] = first_steps(trainer, train, (seed, 0), rate, settings.batch)
                     cells.append(cell)
-    return {"settings": asdict(settings), "environment": environment(), "rows": len(test.y), "cells": cells}
+        where = environment()
+    return {"settings": asdict(settings), "environment": where, "rows": len(test.y), "cells": cells}
 
 
 def first_steps(trainer: Trainer, rows: Dataset, seed: tuple[int, int], rate: float, batch: int) -> dict[str, float]:

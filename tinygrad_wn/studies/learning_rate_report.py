@@ -36,10 +36,9 @@ def tables(result: dict[str, Any]) -> list[Table]:
             "at rate",
             "good rates",
             "diverged runs",
-            "‖v‖ at the end: best rate",
-            "highest",
+            "‖v‖ over its start: at that rate",
+            "at the highest",
             title=optimizer,
-            caption="‖v‖, or ‖w‖ where there is no v, of hidden units, over that at the start",
         )
         for method in _named(result, "method"):
             cells = _cells(result, optimizer=optimizer, method=method)
@@ -64,7 +63,8 @@ def summary(result: dict[str, Any]) -> list[str]:
         (
             f"Error is the mean of {settings['runs']} runs of {settings['epochs']} epochs, one that diverges counts as "
             f"{CHANCE:.0%}; {result['rows']} test rows leave about ± 1 point at 2 % error. Rates are good within "
-            f"{100 * NEAR:.0f} points of the lowest error that any method has with the same optimizer."
+            f"{100 * NEAR:.0f} points of the lowest error that any method has with the same optimizer. ‖v‖ is that of "
+            "hidden units, or ‖w‖ where there is no v."
         )
     ]
     for optimizer in _named(result, "optimizer"):
