@@ -100,7 +100,7 @@ def draw(result: dict[str, Any]) -> Any:
     figure = import_module("matplotlib.figure").Figure(
         figsize=(4.2 * len(optimizers), 10.5), dpi=100, layout="constrained"
     )
-    panels = figure.subplots(3, len(optimizers), squeeze=False, sharey="row")
+    panels = figure.subplots(3, len(optimizers), squeeze=False)
     for optimizer, (error, length, effective) in zip(optimizers, panels.T, strict=True):
         for number, method in enumerate(_named(result, "method")):
             cells = _cells(result, optimizer=optimizer, method=method)
@@ -122,6 +122,10 @@ def draw(result: dict[str, Any]) -> Any:
         effective.set(title="weight norm: effective rate", xlabel="learning rate", xscale="log", yscale="log")
     for axes, label in zip(panels[:, 0], ("test error, %", "‖v‖ over that at the start", "lr g²/‖v‖²"), strict=True):
         axes.set_ylabel(label)
+    for row in (panels[0], panels[2]):
+        low, high = (limit(axes.get_ylim()[i] for axes in row) for i, limit in enumerate((min, max)))
+        for axes in row:
+            axes.set_ylim(low, high)
     for axes in panels.flat:
         axes.grid(alpha=0.3)
     panels[0, -1].legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.02, 1))
