@@ -130,6 +130,8 @@ def draw(result: dict[str, Any]) -> Any:
         axes.grid(alpha=0.3)
     panels[0, -1].legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.02, 1))
     for axes in panels[1]:
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}" if axes.get_ylim()[1] < 10 * axes.get_ylim()[0] else "")
         axes.legend(fontsize="x-small", title="rate", title_fontsize="x-small", ncols=2)
     panels[2, 0].legend(fontsize="small")
     return figure
