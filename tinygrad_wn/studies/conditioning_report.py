@@ -95,7 +95,7 @@ def summary(result: dict[str, Any]) -> list[str]:
         ),
         (
             "g and v together see no better covariance than w: for g = ‖v‖ they are w in rotated coordinates. The "
-            f"condition number of (g, v) is {_range(cells, 'ratio_gv', '.3g')} times that of w, at g/‖v‖ from "
+            f"condition number of (g, v) is {_range(cells, 'ratio_gv', '.3g')} times that of w, at g/‖v‖ of "
             f"{_range(cells, 'scale', '.2g')}. A gain is open to v alone, and to rules that give g a rate of its own."
         ),
         PAPER,
