@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 import tinygrad_wn as tg
+from tinygrad_wn.data import Dataset
 from tinygrad_wn.studies import STUDIES, conditioning, conditioning_report, cost, learning_rate, learning_rate_report
 from tinygrad_wn.studies.conditioning import Probe, measures, network, without
 from tinygrad_wn.studies.training import Trainer
@@ -140,6 +141,8 @@ def test_v_never_shrinks_under_plain_gradient_descent_and_does_under_others() ->
     assert found["momentum"][1]["residual"] > 1e-4
     assert found["decay"][1]["residual"] > 1e-4
     assert found["decay"][1]["shrinks"] > 0.5
+    lost = learning_rate.first_steps(trainer, Dataset(train.x * 1e38, train.y), (0, 0), 1e38, 32)
+    assert lost == {"shrinks": 0, "residual": 0}
 
 
 def test_lengths_are_those_of_hidden_rows_and_a_run_that_diverges_is_none() -> None:

@@ -88,7 +88,8 @@ def run(quick: bool, seed: int, progress: Progress) -> dict[str, Any]:
 def first_steps(trainer: Trainer, rows: Dataset, seed: tuple[int, int], rate: float, batch: int) -> dict[str, float]:
     """Of the steps of one epoch and all units: how often ‖v‖ shrinks, and how far it is off √(1 + c²)‖v‖ at most.
 
-    The second is that of a step at a right angle to v, c being its length over that of v; infinite after overflow.
+    The second is that of a step at a right angle to v, c being its length over that of v; 1e30 after overflow. Both are
+    0 where the first step diverges.
 
     >>> from tinygrad_wn.studies.learning_rate import first_steps
     >>> from tinygrad_wn.studies.training import Trainer
@@ -105,9 +106,9 @@ def first_steps(trainer: Trainer, rows: Dataset, seed: tuple[int, int], rate: fl
                 break
             recorder.record()
         table = recorder.table()
-        residual = np.abs(table["predicted"] / table["actual"] - 1).max()
-    shrinks = float(np.mean(table["actual"] < table["norm"] * (1 - ROUNDING)))
-    return {"shrinks": shrinks, "residual": float(np.nan_to_num(residual, nan=1e30, posinf=1e30))}
+        residual = np.abs(table["predicted"] / table["actual"] - 1).max(initial=0)
+        shrinks = np.sum(table["actual"] < table["norm"] * (1 - ROUNDING)) / max(1, len(table))
+    return {"shrinks": float(shrinks), "residual": float(np.nan_to_num(residual, nan=1e30, posinf=1e30))}
 
 
 def _trained(
