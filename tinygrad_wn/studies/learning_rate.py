@@ -99,13 +99,15 @@ def first_steps(trainer: Trainer, rows: Dataset, seed: tuple[int, int], rate: fl
     (0.0, True)
     """
     trainer.start((*seed, 0), rate)
-    recorder = NormRecorder(trainer.model, trainer.optimizer)
+    recorder, finite = NormRecorder(trainer.model, trainer.optimizer, every=1), 0
     with np.errstate(all="ignore"):
         for x, y in zip(*epoch(rows, batch, (*seed, 1)), strict=True):
             if not np.isfinite(trainer.epoch(x[None], y[None])).all():
                 break
-            recorder.record()
+            finite += 1
+        recorder.stop()
         table = recorder.table()
+        table = table[table["step"] <= finite]
         residual = np.abs(table["predicted"] / table["actual"] - 1).max(initial=0)
         shrinks = np.sum(table["actual"] < table["norm"] * (1 - ROUNDING)) / max(1, len(table))
     return {"shrinks": float(shrinks), "residual": float(np.nan_to_num(residual, nan=1e30, posinf=1e30))}
