@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 import tinygrad_wn as tg
 from tinygrad_wn.errors import DTypeError, ShapeError, ZeroNormError
-from tinygrad_wn.ops.norm import g_shape
+from tinygrad_wn.ops.norm import g_shape, weight_norm_pullback
 
 forms = pytest.mark.parametrize("fused", [True, False], ids=["fused", "composed"])
 
@@ -337,6 +337,10 @@ def test_nothing_lies_across_a_slice_of_one_number(dtype: str) -> None:
     dv, dg = tg.weight_norm(*leaves).gradient(*leaves, cotangent=ct)
     np.testing.assert_array_equal(dv.numpy(), 0)
     np.testing.assert_array_equal(dg.numpy(), ct * np.sign(v))
+    a, b = rng.normal(size=(70, 1)).astype(dtype), rng.normal(size=(70, 1)).astype(dtype)
+    to_ct, to_v, to_g = tg.vjp(lambda *xs: tuple(weight_norm_pullback(*xs)), ct, v, g)[1](a, b)
+    np.testing.assert_array_equal(to_ct.numpy(), b * np.sign(v))
+    np.testing.assert_array_equal([to_v.numpy(), to_g.numpy()], 0)
 
 
 @pytest.mark.parametrize("on", [True, False], ids=["kernels", "definitions"])

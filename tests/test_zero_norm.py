@@ -167,6 +167,18 @@ def test_a_row_that_nothing_reaches_changes_no_bit_of_its_neighbours(seed: int, 
         assert not np.any(y.numpy()[quiet[:, 0]])
 
 
+def test_a_row_that_its_cotangent_is_across_has_the_bits_that_it_has_alone() -> None:
+    rng = np.random.default_rng(0)
+    v, ct = np.zeros((2, 64, 9), "f4")
+    v[:, 0], ct[:, 1:] = rng.uniform(1, 2, 64), rng.standard_normal((64, 8))
+    g = rng.standard_normal((64, 1)).astype("f4")
+    v[-1] *= np.float32(2.0**-60)  # a row that has to be measured makes all rows of the block go another way
+    together = weight_norm_pullback(ct, v, g, axis=0)
+    alone = weight_norm_pullback(ct[:-1], v[:-1], g[:-1], axis=0)
+    for y, expected in zip(together, alone, strict=True):
+        the_same(y.numpy()[:-1], expected.numpy(), np.array(True))
+
+
 # Compiled steps
 
 

@@ -33,7 +33,22 @@ def level_of(x: Any, i: Any) -> Any:
 
 
 @kernel
+def _second_single(to_ct: Any, to_v: Any, to_g: Any, a: Any, b: Any, ct: Any, v: Any, g: Any) -> Any:
+    """Rows of one number, whose direction is its sign: nothing lies across it but what is not finite."""
+    for i in range(v.shape[0]):
+        if v[i, 0] == 0:
+            return 1
+        across_a, across_ct = a[i, 0] - a[i, 0], ct[i, 0] - ct[i, 0]
+        to_ct[i, 0] = g[i, 0] * across_a + b[i, 0] * np.sign(v[i, 0])
+        to_v[i, 0] = b[i, 0] * across_ct - g[i, 0] * (across_a + across_ct)
+        to_g[i, 0] = across_a + across_ct
+    return 0
+
+
+@kernel
 def _second_rows(to_ct: Any, to_v: Any, to_g: Any, a: Any, b: Any, ct: Any, v: Any, g: Any) -> Any:
+    if v.shape[1] == 1:
+        return _second_single(to_ct, to_v, to_g, a, b, ct, v, g)
     kept, sums = np.empty((2, v.shape[0])), np.empty((3, LANES))
     if measure_inverse(kept[0], kept[1], v):
         return 1
