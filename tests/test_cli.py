@@ -362,7 +362,7 @@ def test_a_signal_leaves_the_files_of_the_last_run_whole(trained: tuple[Path, st
         assert {path.name: path.read_bytes() for path in trained[0].iterdir()} == before
 
 
-@pytest.mark.parametrize("interrupted", ["_write", "Path.write_bytes", "plots.curves", "io.save"])
+@pytest.mark.parametrize("interrupted", ["io.put_in_place", "Path.replace", "plots.curves", "io.save"])
 def test_an_interruption_while_writing_leaves_no_half_written_file(
     interrupted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

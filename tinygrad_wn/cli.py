@@ -1,4 +1,4 @@
-"""The command line: `tinygrad-wn train`, `tinygrad-wn eval`, `tinygrad-wn check` and `tinygrad-wn bench`.
+"""The command line: `tinygrad-wn train`, `eval`, `cache`, `check`, `study` and `bench`.
 
 Whatever is wrong with a command or a file ends in one line on stderr and exit code 2, before anything is trained.
 """
@@ -10,8 +10,6 @@ import json
 import math
 import statistics
 import sys
-import tempfile
-import uuid
 from dataclasses import asdict
 from importlib import import_module
 from importlib.util import find_spec
@@ -23,12 +21,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from . import __version__, data, io, nn, plots, train
+from .arguments import at_least, make_folder, momentum, rate, sizes
 from .errors import ShapeError, StateError, TinygradWNError, ValueRangeError
 from .kernels.emitted import cache_folder, clear_cache
+from .studies import command as studies
 from .testing.conformance import command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
 NETWORKS = {"both": ("weight-norm", "plain"), "weight": ("weight-norm",), "none": ("plain",)}
 RATES = {"sgd": 0.05, "adam": 0.003, "adamw": 0.003}
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.command == "check":
             return command.check(options.libraries, options.json, console)
         with train.one_blas_thread():
-            {"train": _train, "eval": _eval, "cache": _cache}[options.command](options, console)
+            {"train": _train, "eval": _eval, "cache": _cache, "study": studies.study}[options.command](options, console)
     except KeyboardInterrupt:
         print("tinygrad-wn: interrupted", file=sys.stderr)
         return 130
@@ -91,15 +91,15 @@ def _parser() -> _Parser:
     )
     add = one.add_argument
     add("--data", default="digits", metavar="NAME", help="digits, moons, or the path of an .npz file with x and y")
-    add("--hidden", type=_sizes, default="64,32", metavar="SIZES", help="sizes of the hidden layers")
+    add("--hidden", type=sizes, default="64,32", metavar="SIZES", help="sizes of the hidden layers")
     add("--norm", choices=NETWORKS, default="both", help="which networks: weight-normalized, plain, or both")
     add("--optimizer", choices=RATES, default="sgd", help="update rule")
     rates = ", ".join(f"{rate} for {name}" for name, rate in RATES.items())
-    add("--lr", type=_rate, metavar="RATE", help=f"learning rate (default: {rates})", default=argparse.SUPPRESS)
-    add("--momentum", type=_momentum, metavar="M", help="for sgd (default: 0.9)", default=argparse.SUPPRESS)
-    add("--epochs", type=_at_least(1), default=30, metavar="N", help="passes over the training rows")
-    add("--batch", type=_at_least(1), default=32, metavar="N", help="rows in a step")
-    add("--seed", type=_at_least(0), default=0, metavar="N", help="decides initial weights and batches")
+    add("--lr", type=rate, metavar="RATE", help=f"learning rate (default: {rates})", default=argparse.SUPPRESS)
+    add("--momentum", type=momentum, metavar="M", help="for sgd (default: 0.9)", default=argparse.SUPPRESS)
+    add("--epochs", type=at_least(1), default=30, metavar="N", help="passes over the training rows")
+    add("--batch", type=at_least(1), default=32, metavar="N", help="rows in a step")
+    add("--seed", type=at_least(0), default=0, metavar="N", help="decides initial weights and batches")
     add("--eager", action="store_true", help="do not compile the step")
     add("--out", type=Path, metavar="FOLDER", help="where to write (default: runs/NAME)", default=argparse.SUPPRESS)
 
@@ -133,6 +133,8 @@ def _parser() -> _Parser:
     known = ", ".join(command.ADAPTERS)
     four.add_argument("libraries", nargs="*", metavar="LIBRARY", help=f"{known}, or MODULE:NAME (default: ours)")
     four.add_argument("--json", type=Path, metavar="FILE", help="write the matrix there, too")
+
+    studies.add_parser(commands)
 
     commands.add_parser("bench", help="measure speed beside other frameworks; needs a clone of the repository")
     return parser
@@ -169,7 +171,7 @@ def _train(options: argparse.Namespace, console: Console) -> None:
     models = train.networks(plan, features, whole.classes)
     files = {name: f"{name}.npz" for name in models}
     out = vars(options).get("out", Path("runs", Path(options.data).stem))
-    _check_folder(out, [*files.values(), "history.jsonl", "curves.png"])
+    make_folder(out, [*files.values(), "history.jsonl", "curves.png"])
 
     title = (
         f"{options.data}: {len(train_rows.y)} rows to train on, {len(test_rows.y)} to test\n"
@@ -184,9 +186,10 @@ def _train(options: argparse.Namespace, console: Console) -> None:
         metadata = {"data": _lasting(options.data), "split": SPLIT, "network": name, "plan": asdict(plan)}
         io.save(model, out / files[name], metadata)
     lines = "".join(json.dumps(asdict(record), allow_nan=False) + "\n" for record in history)
-    _write(out / "history.jsonl", lines.encode())
+    io.put_in_place(out / "history.jsonl", lambda file: file.write(lines.encode()))
     try:
-        _write(out / "curves.png", plots.curves(history, title))
+        picture = plots.curves(history, title)
+        io.put_in_place(out / "curves.png", lambda file: file.write(picture))
         drawn = ["curves.png"]
     except ImportError:
         drawn = []
@@ -278,31 +281,6 @@ def _split_of(metadata: dict[str, Any]) -> dict[str, Any]:
         raise StateError("eval: the file does not say which rows are for the test", hint="train again") from None
 
 
-def _check_folder(folder: Path, names: Iterable[str]) -> None:
-    """Make the folder, and see that files of these names can be put into it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        facts = {"folder": folder, "reason": error.strerror}
-        raise StateError("--out: cannot write there", facts, hint="name another folder") from None
-    for name in names:
-        if (folder / name).is_dir():
-            raise StateError("--out: a folder is where a file has to go", {"folder": folder / name})
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write to a new file beside `path`, and put it in the place of `path` when it is whole."""
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 def _one_line(error: BaseException) -> str:
     """The message of an error, its lines joined by semicolons."""
     text = str(error)
@@ -310,34 +288,3 @@ def _one_line(error: BaseException) -> str:
         text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     lines = [" ".join(line.split()).replace(" : ", ": ", 1) for line in text.splitlines()]
     return "; ".join(line for line in lines if line) or type(error).__name__
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    return tuple(map(_at_least(1), text.split(",")))
-
-
-def _at_least(lowest: int) -> Callable[[str], int]:
-    def whole_number(text: str) -> int:
-        if not (text.isascii() and text.isdecimal() and len(text) < 16 and int(text) >= lowest):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {lowest}")
-        return int(text)
-
-    return whole_number
-
-
-def _rate(text: str) -> float:
-    return _number(text, lambda x: 0 < x < math.inf, "a finite number above 0")
-
-
-def _momentum(text: str) -> float:
-    return _number(text, lambda x: 0 <= x < 1, "a number of at least 0 and below 1")
-
-
-def _number(text: str, fits: Callable[[float], bool], what: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not fits(number):
-        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
-    return number

@@ -194,7 +194,7 @@ def checked_state(state: object) -> dict[str, Array]:
     return arrays
 
 
-def put_in_place(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+def put_in_place(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Write a new file beside `path`, see it safely on disk, then put it in the place of `path`."""
     path = path.resolve()
     temporary = path.parent / f".{uuid.uuid4().hex}.tmp"
