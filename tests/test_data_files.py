@@ -182,7 +182,7 @@ def test_a_file_whose_arrays_do_not_fit_is_named(
     ("name", "kind", "number"),
     [
         ("missing.npz", FileNotFoundError, errno.ENOENT),
-        (".", IsADirectoryError, errno.EISDIR),
+        ("folder.csv", IsADirectoryError, errno.EISDIR),
         ("file/below.npz", NotADirectoryError, errno.ENOTDIR),
         ("n" * 5000, OSError, errno.ENAMETOOLONG),
     ],
@@ -191,6 +191,7 @@ def test_a_file_that_cannot_be_opened_raises_its_own_kind_with_advice(
     name: str, kind: type[OSError], number: int, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
+    (tmp_path / "folder.csv").mkdir()
     with pytest.raises(kind) as caught:
         load(tmp_path / name)
     assert type(caught.value) is kind
@@ -199,7 +200,7 @@ def test_a_file_that_cannot_be_opened_raises_its_own_kind_with_advice(
         f"[Errno {number}] load: cannot read the file\n"
         f"  file   : {tmp_path / name}\n"
         f"  reason : {os.strerror(number)}\n"
-        "  hint   : give the path of a readable .npz file"
+        "  hint   : give the path of a readable .npz or .csv file, or of IDX files"
     )
 
 
@@ -227,14 +228,15 @@ def test_names_and_paths_give_their_data_set(tmp_path: Path) -> None:
         ("digit", "did you mean 'digits'?"),
         ("Digits", "did you mean 'digits'?"),
         ("MOON", "did you mean 'moons'?"),
-        ("mnist", "np.savez('data.npz', x=x, y=y) makes a file of your own arrays"),
-        ("table.csv", "np.savez('data.npz', x=x, y=y) makes a file of your own arrays"),
+        ("iris", "np.savez('data.npz', x=x, y=y) makes a file of your own arrays"),
+        ("mnist500", "did you mean 'mnist5000'?"),
         ("", "np.savez('data.npz', x=x, y=y) makes a file of your own arrays"),
     ],
 )
 def test_an_unknown_name_is_answered_with_those_there_are(name: str, hint: str) -> None:
     assert raised(ValueRangeError, lambda: by_name(name)) == (
         f"by_name: there is no data set {name!r}\n"
-        "  there are : digits, moons, or a path that ends in .npz\n"
+        "  there are : digits, moons, mnist5000, fashion, or a path that ends in .npz, .csv, .idx, ubyte, .gz, or of a "
+        "folder of IDX files\n"
         f"  hint      : {hint}"
     )

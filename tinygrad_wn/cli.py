@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 NETWORKS = {"both": ("weight-norm", "plain"), "weight": ("weight-norm",), "none": ("plain",)}
 RATES = {"sgd": 0.05, "adam": 0.003, "adamw": 0.003}
+SOURCES = f"{', '.join(data.SETS)}, or the path of an .npz or .csv file, or of IDX files"
 SPLIT = {"test": 0.2, "seed": 0}
 """Share and seed of the test rows: the same for every run, so that runs can be compared, and written into the model."""
 
@@ -90,7 +91,7 @@ def _parser() -> _Parser:
         allow_abbrev=False,
     )
     add = one.add_argument
-    add("--data", default="digits", metavar="NAME", help="digits, moons, or the path of an .npz file with x and y")
+    add("--data", default="digits", metavar="NAME", help=SOURCES)
     add("--hidden", type=sizes, default="64,32", metavar="SIZES", help="sizes of the hidden layers")
     add("--norm", choices=NETWORKS, default="both", help="which networks: weight-normalized, plain, or both")
     add("--optimizer", choices=RATES, default="sgd", help="update rule")
@@ -111,7 +112,7 @@ def _parser() -> _Parser:
         allow_abbrev=False,
     )
     two.add_argument("model", type=Path, metavar="MODEL", help="a file that train or tg.save wrote")
-    two.add_argument("--data", metavar="NAME", help="digits, moons, or the path of an .npz file (default: as trained)")
+    two.add_argument("--data", metavar="NAME", help=f"{SOURCES} (default: as trained)")
 
     three = commands.add_parser(
         "cache",
@@ -271,7 +272,7 @@ def _eval(options: argparse.Namespace, console: Console) -> None:
 
 def _lasting(name: str) -> str:
     """A name of data that means the same in every folder."""
-    return str(Path(name).absolute()) if name.lower().endswith(".npz") else name
+    return name if name in data.SETS else str(Path(name).absolute())
 
 
 def _split_of(metadata: dict[str, Any]) -> dict[str, Any]:

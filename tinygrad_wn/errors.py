@@ -68,6 +68,10 @@ class StateError(TinygradWNError, ValueError):
     """A state or a file that does not fit the model, is damaged, or is of another kind."""
 
 
+class LibraryMissingError(TinygradWNError, ImportError):
+    """A library that is needed here is not installed."""
+
+
 def zero_norm(name: str, v: Any, zero: Any) -> ZeroNormError:
     """The error for slices of v whose norm is 0; `zero` marks them, with size 1 on the axes of a slice.
 

@@ -8,8 +8,8 @@ from typing import Any
 from rich.table import Table
 
 PAPER = (
-    "The paper (arXiv 1602.07868, table 1) reports for CIFAR-10, without augmentation: normal 8.43 %, weight norm "
-    "8.46 %, mean-only batch norm 8.52 %, batch norm 8.05 %, weight norm with mean-only batch norm 7.31 %."
+    "The paper (arXiv 1602.07868, section 5.1) reports for CIFAR-10, without augmentation: normal 8.43 %, weight norm "
+    "8.46 %, batch norm 8.05 %, weight norm with mean-only batch norm 7.31 %: there, weight norm alone did not help."
 )
 COMPARABLE = (
     "Those are errors of a convolutional network of nine layers on colour images; here are networks of Linear and ReLU "
@@ -76,8 +76,9 @@ def draw(result: dict[str, Any]) -> Any:
     Raises ImportError where matplotlib is not installed.
     """
     data = result["data"]
-    size = (15, 0.5 + 3.8 * len(data))
+    size = (16, 0.5 + 3.8 * len(data))
     figure = import_module("matplotlib.figure").Figure(figsize=size, dpi=110, layout="constrained")
+    formatter = import_module("matplotlib.ticker").FuncFormatter(lambda x, _: f"{x:g}")
     for row, (name, one) in zip(figure.subplots(len(data), 4, squeeze=False), data.items(), strict=True):
         by_epoch, by_second, error, time = row
         for number, (method, its) in enumerate(one["methods"].items()):
@@ -92,13 +93,16 @@ def draw(result: dict[str, Any]) -> Any:
             time.barh(-number, ratio["median"], color=f"C{number}")
             time.plot(ratio["quartiles"], [-number, -number], color="black", linewidth=1.2)
         names, places = list(one["methods"]), [-number for number in range(len(one["methods"]))]
-        for axes in (error, time):
-            axes.set_yticks(places, names)
+        error.set_yticks(places, names)
+        time.set_yticks(places, [])
         by_epoch.set(title=f"{name}: test error by epoch", xlabel="epoch", ylabel="%", yscale="log")
         by_second.set(title="by time in steps", xlabel="seconds", ylabel="%", yscale="log")
-        error.set(title="Test error at the end, with 95 % interval", xlabel="%")
-        time.set(title="Time per epoch over that of normal", xlabel="ratio, with quartiles")
+        error.set(title="test error at the end", xlabel="%, with 95 % interval")
+        time.set(title="time per epoch", xlabel="ratio to normal, with quartiles")
         time.axvline(1, color="black", linewidth=0.8)
+        for axes in (by_epoch, by_second):
+            axes.yaxis.set_major_formatter(formatter)
+            axes.yaxis.set_minor_formatter(formatter)
         by_epoch.legend(fontsize="small")
         for axes in row:
             axes.grid(alpha=0.3)

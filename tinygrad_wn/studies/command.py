@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..arguments import at_least, make_folder
+from ..data import SETS
 from ..io import put_in_place
 from . import STUDIES
 
@@ -55,10 +56,9 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         one.add_argument(
             "--out", type=Path, default=Path("runs", "studies"), metavar="FOLDER", help="where to write (runs/studies)"
         )
-        if (data := inspect.signature(study.run).parameters.get("data")) is not None:
-            known = "digits, mnist5000, fashion, or the path of a file of data; may be given again"
-            usual = " ".join(data.default)
-            one.add_argument("--data", action="append", metavar="NAME", help=f"{known} ({usual})")
+        if "data" in inspect.signature(study.run).parameters:
+            known = f"{', '.join(SETS)}, or the path of a file; may be given again (the images that are installed)"
+            one.add_argument("--data", action="append", metavar="NAME", help=known)
 
 
 def study(options: argparse.Namespace, console: Console) -> None:

@@ -12,9 +12,9 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from ...errors import ValueRangeError
+from ...errors import LibraryMissingError, ValueRangeError
 from .adapters import adapter
-from .implementation import Implementation, LibraryMissingError
+from .implementation import Implementation
 from .matrix import Matrix, Verdict
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import __version__, nn
-from ...errors import ValueRangeError
+from ...errors import LibraryMissingError, ValueRangeError
 from ...functions import weight_norm
 from ...tensor import Tensor, tensor
 from ...transforms import jvp as forward_mode
-from .implementation import FUNCTIONS, Implementation, LibraryMissingError
+from .implementation import FUNCTIONS, Implementation
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,16 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...errors import TinygradWNError
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 FUNCTIONS = ("weight", "gradient", "second", "jvp", "fold", "copy", "state")
-
-
-class LibraryMissingError(TinygradWNError, ImportError):
-    """A library that is needed here is not installed."""
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,13 @@
-"""Small data sets as NumPy arrays: the digits that ship with the package, moons, any `.npz`; splits and batches."""
+"""What a data set is, how its rows are parted, and batches."""
 
-import difflib
-import io
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
-from .errors import DTypeError, ShapeError, StateError, ValueRangeError
+from ..errors import DTypeError, ShapeError, ValueRangeError
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -91,117 +84,6 @@ def _check_layout(x: NDArray[Any], y: NDArray[Any], name: str) -> None:
         raise DTypeError("Dataset: x must hold real numbers", facts, hint="x.astype(np.float32)")
     if y.dtype.kind not in "iu":
         raise DTypeError("Dataset: y must hold integers", facts, hint="y.astype(np.int64)")
-
-
-def digits() -> Dataset:
-    """UCI handwritten digits: 1 797 images of 8 by 8 pixels as rows of 64 numbers in [0, 1], labels 0 … 9.
-
-    The rows are ordered by writer, so shuffle before use (`split` does).
-    Source: E. Alpaydin and C. Kaynak, doi:10.24432/C50P49, CC BY 4.0; see `datasets/ATTRIBUTION.md`.
-
-    >>> tg.data.digits()
-    Dataset(name='digits', rows=1797, features=64, classes=10)
-    """
-    with resources.as_file(resources.files("tinygrad_wn") / "datasets" / "digits.npz") as path:
-        counts = load(path)
-    return Dataset(counts.x / 16, counts.y, name="digits")
-
-
-def moons(n: int = 1000, noise: float = 0.1, rng: int | np.random.Generator | None = None) -> Dataset:
-    """Two half circles of radius 1 that interleave, one a class, in shuffled order; x is (n, 2).
-
-    Class 0 is the upper half around (0, 0), class 1 the lower half around (1, 0.5), as in scikit-learn's `make_moons`.
-    `noise` is the standard deviation of the normal noise added to every coordinate. `rng` is a seed or a Generator;
-    None draws other points each time.
-
-    Raises ValueRangeError when n < 2 (a class would be empty) or when noise is negative or not finite.
-
-    >>> tg.data.moons(200, noise=0.05, rng=0)
-    Dataset(name='moons', rows=200, features=2, classes=2)
-    """
-    if n < 2 or not 0 <= noise < np.inf:
-        raise ValueRangeError(
-            "moons: n must be at least 2, and noise finite and not negative",
-            {"n": n, "noise": noise},
-            hint="for example moons(1000, noise=0.1)",
-        )
-    rng = np.random.default_rng(rng)
-    upper, lower = np.linspace(0, np.pi, n // 2), np.linspace(0, np.pi, n - n // 2)
-    x = np.concatenate(
-        [np.stack([np.cos(upper), np.sin(upper)], axis=1), np.stack([1 - np.cos(lower), 0.5 - np.sin(lower)], axis=1)]
-    )
-    y = np.repeat([0, 1], [len(upper), len(lower)])
-    order = rng.permutation(n)
-    return Dataset(x[order] + rng.normal(0, noise, x.shape), y[order], name="moons")
-
-
-def load(path: str | os.PathLike[str]) -> Dataset:
-    """Read a data set from an `.npz` file with an array `x` (or `X`) of one row or image each, and labels `y`.
-
-    Images of any shape become rows; the values are kept as they are (8-bit pixels stay 0 … 255). Nothing is unpickled.
-
-    Raises StateError when the file is damaged, of another kind, or lacks an array; what `Dataset` raises when the
-    arrays do not fit; and, with advice, the OSError of its kind (such as FileNotFoundError) when it cannot be opened.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     np.savez(f"{folder}/two.npz", x=np.zeros((2, 8, 8)), y=[0, 1])
-    ...     tg.data.load(f"{folder}/two.npz").x.shape
-    (2, 64)
-    """
-    facts: dict[str, object] = {"file": Path(path).absolute()}
-    try:
-        raw = Path(path).read_bytes()
-    except OSError as error:
-        facts["reason"] = error.strerror
-        layout = StateError("load: cannot read the file", facts, hint="give the path of a readable .npz file")
-        raise type(error)(error.errno, str(layout)) from None
-    facts["bytes"] = len(raw)
-    try:
-        with NpzFile(io.BytesIO(raw), allow_pickle=False) as archive:
-            found = archive.files
-            arrays = {name: np.asarray(archive[name]) for name in ("x", "X", "y") if name in found}
-    except Exception as error:  # damaged bytes make zipfile, zlib and NumPy raise a dozen unrelated kinds
-        facts["reason"] = f"{type(error).__name__}: {error}"
-        raise StateError(
-            "load: not a whole .npz file of plain arrays",
-            facts,
-            hint="write it again with np.savez(path, x=x, y=y), no object arrays",
-        ) from error
-    x, y = arrays.get("x", arrays.get("X")), arrays.get("y")
-    if x is None or y is None:
-        facts["arrays"] = ", ".join(found) or "none"
-        raise StateError(
-            f"load: the file has no array {'x' if x is None else 'y'!r}",
-            facts,
-            hint="np.savez(path, x=x, y=y) names the two arrays",
-        )
-    if x.ndim > 2:
-        x = x.reshape(x.shape[0], int(np.prod(x.shape[1:])))
-    return Dataset(x, y, name=str(path))
-
-
-def by_name(name_or_path: str | os.PathLike[str]) -> Dataset:
-    """Get "digits", "moons" (1 000 points, noise 0.1, seed 0), or what `load` reads from a path that ends in `.npz`.
-
-    Raises ValueRangeError for another name, with the names there are; for a path, what `load` raises.
-
-    >>> tg.data.by_name("moons")
-    Dataset(name='moons', rows=1000, features=2, classes=2)
-    """
-    name = os.fspath(name_or_path)
-    if name.lower().endswith(".npz"):
-        return load(name)
-    shipped: dict[str, Callable[[], Dataset]] = {"digits": digits, "moons": partial(moons, rng=0)}
-    if name in shipped:
-        return shipped[name]()
-    close = difflib.get_close_matches(name.lower(), shipped, n=1, cutoff=0.7)
-    hint = f"did you mean {close[0]!r}?" if close else "np.savez('data.npz', x=x, y=y) makes a file of your own arrays"
-    raise ValueRangeError(
-        f"by_name: there is no data set {name!r}",
-        {"there are": f"{', '.join(shipped)}, or a path that ends in .npz"},
-        hint=hint,
-    )
 
 
 def split(data: Dataset, test: float = 0.2, rng: int | np.random.Generator = 0) -> tuple[Dataset, Dataset]:
