@@ -32,8 +32,8 @@ def read_csv(path: Path, label: str | int | None = None) -> Dataset:
     be opened.
     """
     lines = [(number, line) for number, line in enumerate(_text(path).splitlines(), 1) if line.strip()]
-    first = lines[0][1] if lines else ""
-    delimiter = max(",;\t", key=first.count)
+    first, last = (lines[i][1] if lines else "" for i in (0, -1))
+    delimiter = max(",;\t", key=last.count)  # names may hold any of them
     cells = _cells(first, delimiter)
     facts: dict[str, Any] = {"file": path.absolute(), "columns": len(cells)}
     if len(cells) < 2:

@@ -19,15 +19,16 @@ import numpy as np
 
 from ..data import Dataset, split, train_test
 from ..data.known import installed
-from ..train import one_blas_thread
 from .classification_report import draw, summary, tables
 from .environment import environment
 from .intervals import interval
 from .methods import METHODS
-from .training import Trainer, epoch
+from .training import Trainer, epoch, one_thread
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+    from ..domains import Array
 
 
 SHORTEST = 0.02
@@ -59,7 +60,7 @@ class Settings:
 FULL = Settings(
     hidden=(128, 64),
     batch=64,
-    epochs=50,
+    epochs=40,
     steps=10_000,
     rates=(0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3),
     tuning_runs=3,
@@ -80,9 +81,9 @@ def run(quick: bool, seed: int, progress: Progress, data: Sequence[str] = ()) ->
     settings = QUICK if quick else FULL
     names = dict.fromkeys(data or (["digits"] if quick else installed()))
     parts = {name: _scaled(*train_test(name)) for name in names}
-    with one_blas_thread():
+    with one_thread():
         found = {name: compare(name, train, test, settings, seed, progress) for name, (train, test) in parts.items()}
-    return {"settings": asdict(settings), "environment": environment(), "data": found}
+        return {"settings": asdict(settings), "environment": environment(), "data": found}
 
 
 def compare(
@@ -102,8 +103,8 @@ def compare(
             for number in range(settings.tuning_runs):
                 scores.append(_train(trainer, part, (seed, 0, number), rate, settings, validation)[-1])
                 progress.advance(task)
-            error, loss = np.mean(scores, axis=0)[1:]
-            tried.append({"rate": rate, "error": float(error), "loss": float(loss) if np.isfinite(loss) else None})
+            error, loss = np.mean(scores, axis=0)[1:].tolist()
+            tried.append({"rate": rate, "error": error, "loss": loss if math.isfinite(loss) else None})
         best = min(tried, key=lambda one: (one["error"], math.inf if one["loss"] is None else one["loss"]))
         methods[method] = {"tuning": tried, "rate": best["rate"]}
 
@@ -111,7 +112,8 @@ def compare(
     for method, trainer in trainers.items():
         curves = []
         for number in range(settings.runs):
-            curves.append(_train(trainer, train, (seed, 1, number), methods[method]["rate"], settings, test, each=True))
+            rate = methods[method]["rate"]
+            curves.append(_train(trainer, train, (seed, 1, number), rate, settings, test))
             progress.advance(task)
         methods[method] |= _summed_up(np.array(curves))
     for one in methods.values():
@@ -135,24 +137,20 @@ def _scaled(train: Dataset, test: Dataset) -> tuple[Dataset, Dataset]:
 
 
 def _train(
-    trainer: Trainer,
-    rows: Dataset,
-    seed: tuple[int, int, int],
-    rate: float,
-    settings: Settings,
-    scored: Dataset,
-    each: bool = False,
-) -> list[tuple[float, float, float]]:
-    """Train from this seed; gives mean loss, and error and loss on `scored`, of the last epoch, or of each."""
-    epochs = _epochs(rows, settings)
+    trainer: Trainer, rows: Dataset, seed: tuple[int, ...], rate: float, settings: Settings, scored: Dataset
+) -> Array:
+    """Train from this seed; gives a row for each epoch: mean loss of its steps, error and loss on `scored` after it.
+
+    After a step that diverges, the error is 1 and losses are infinite.
+    """
+    found = np.tile([np.inf, 1.0, np.inf], (_epochs(rows, settings), 1))
     trainer.start((*seed, 0), rate)
-    found = []
-    for number in range(1, epochs + 1):
-        trainer.rate(rate * min(1.0, 2 * (epochs - number + 1) / (epochs + 1)))
-        losses = trainer.epoch(*epoch(rows, settings.batch, (*seed, number)))
-        if each or number == epochs:
-            loss, error = trainer.score(scored)
-            found.append((float(losses.mean()), error, loss))
+    for number, row in enumerate(found):
+        trainer.rate(rate * min(1.0, 2 * (len(found) - number) / (len(found) + 1)))
+        losses = trainer.epoch(*epoch(rows, settings.batch, (*seed, number + 1)))
+        if not np.isfinite(losses).all():
+            break
+        row[:] = losses.mean(), *trainer.score(scored)
     return found
 
 
@@ -160,7 +158,7 @@ def _epochs(rows: Dataset, settings: Settings) -> int:
     return max(1, min(settings.epochs, settings.steps // (len(rows.y) // settings.batch)))
 
 
-def _summed_up(curves: Any) -> dict[str, Any]:
+def _summed_up(curves: Array) -> dict[str, Any]:
     """`curves` (runs, epochs, 3) as the errors at the end, and mean curves."""
     errors = curves[:, :, 1]
     ends = errors[:, -1].tolist()
@@ -171,7 +169,7 @@ def _summed_up(curves: Any) -> dict[str, Any]:
         "curve": {
             "error": [one["mean"] for one in spread],
             "half_width": [one["half_width"] for one in spread],
-            "train_loss": curves[:, :, 0].mean(axis=0).tolist(),
+            "train_loss": [loss if math.isfinite(loss) else None for loss in curves[:, :, 0].mean(axis=0).tolist()],
         },
     }
 

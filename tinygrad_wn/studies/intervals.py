@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ LEVEL = 0.95
 """The share of intervals that hold the true mean, for values that are normal and independent."""
 
 
+@cache
 def student(degrees: int, level: float = LEVEL) -> float:
     """The t that a Student variable of so many degrees of freedom stays within, either side, with this probability.
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import nn, optim
 from ..compiled import jit, scan
-from ..train import score
+from ..errors import ValueRangeError
+from ..kernels.threads import get_num_threads, set_num_threads
+from ..train import one_blas_thread, score
 from .methods import network
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ..data import Dataset
     from ..domains import Array
@@ -21,14 +24,31 @@ if TYPE_CHECKING:
 OPTIMIZERS: dict[str, Any] = {"adam": optim.Adam, "sgd": optim.SGD, "momentum": optim.SGD}
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let kernels and NumPy use one thread inside a `with` block.
+
+    Steps of networks as small as these are not faster on two threads, and far slower where another process takes the
+    core of the second one.
+    """
+    before = get_num_threads()
+    set_num_threads(1)
+    try:
+        with one_blas_thread():
+            yield
+    finally:
+        set_num_threads(before)
+
+
 class Trainer:
     """One method, one architecture, one optimizer; `start` gives them other weights and another rate.
 
-    `options` go to the optimizer. The step is compiled once: the next runs use the same machine code.
+    `options` go to the optimizer. `x` (batch, inputs) is what data-dependent initialization looks at; batches
+    of its shape are what the step is compiled for, once: all runs use the same machine code.
 
     >>> from tinygrad_wn.studies.training import Trainer, epoch
     >>> rows = tg.data.moons(128, rng=0)
-    >>> trainer = Trainer("weight norm", (2, 8, 2), rows.x[:64])
+    >>> trainer = Trainer("weight norm", (2, 8, 2), rows.x[:32])
     >>> trainer.start(seed=0, lr=0.01)
     >>> losses = [trainer.epoch(*epoch(rows, 32, (0, e))).mean() for e in range(20)]
     >>> bool(losses[-1] < losses[0])
@@ -45,6 +65,7 @@ class Trainer:
             state.update(self.optimizer.begin(p))
         self.unused = self.optimizer.state_dict()
         self.step = jit(self._step)
+        self.step(x, np.zeros(len(x), np.int64))  # the first call runs op by op, which rounds otherwise than the others
 
     def start(self, seed: int | Sequence[int], lr: float) -> None:
         """Begin anew, as a network and an optimizer that were just made."""
@@ -58,15 +79,22 @@ class Trainer:
             group["lr"] = lr
 
     def epoch(self, xs: Array, ys: Array) -> Array:
-        """Do a step on each of the stacked batches; gives the loss of each, before its step."""
-        losses: Array = scan(self.step, xs, ys).numpy()
-        return losses
+        """Do a step on each of the stacked batches; gives the loss of each, before its step.
+
+        Where a loss is not finite, or a step was refused for what is not finite in it, all of them are inf: training
+        diverged, and the network is of no use until `start`.
+        """
+        try:
+            losses: Array = scan(self.step, xs, ys).numpy()
+        except ValueRangeError:
+            return np.full(len(xs), np.inf)
+        return losses if np.isfinite(losses).all() else np.full(len(xs), np.inf)
 
     def score(self, data: Dataset) -> tuple[float, float]:
-        """Mean cross-entropy and error, the share of rows with a wrong answer, as in evaluation."""
+        """Error, which is the share of rows with a wrong answer, and mean cross-entropy, as in evaluation."""
         loss, accuracy = score(self.model.eval(), data)
         self.model.train()
-        return loss, 1 - accuracy
+        return 1 - accuracy, loss
 
     def _step(self, x: Any, y: Any) -> Tensor:
         self.optimizer.zero_grad()
