@@ -276,6 +276,16 @@ def test_eval_scores_all_rows_of_other_data(tmp_path: Path) -> None:
     assert f"{other}, all 90 rows: accuracy {right:.2%}, " in out
 
 
+def test_tables_are_data_too_and_eval_finds_their_test_rows_again(tmp_path: Path) -> None:
+    rows = tg.data.load(npz(tmp_path / "some.npz"))
+    lines = [",".join(map(repr, [*map(float, x), int(y)])) for x, y in zip(rows.x, rows.y, strict=True)]
+    (tmp_path / "some.csv").write_text("\n".join(["a,b,c,d,e,label", *lines]))
+    assert run("train", *SMALL, "--data", tmp_path / "some.csv", "--out", tmp_path)[0] == 0
+    assert run("train", *SMALL, "--data", tmp_path / "some.npz", "--out", tmp_path / "same")[0] == 0
+    assert history(tmp_path) == history(tmp_path / "same")
+    assert ", test 12 rows: " in run("eval", tmp_path / "plain.npz")[1]
+
+
 def test_eval_switches_dropout_off_and_takes_models_that_python_saved(tmp_path: Path) -> None:
     path = tmp_path / "model.npz"
     tg.save(tg.nn.Sequential(tg.nn.Dropout(0.9), tg.nn.Linear(64, 10, rng=0)), path)
@@ -472,10 +482,13 @@ def test_a_file_that_cannot_be_written_after_all_is_one_line(tmp_path: Path, mon
     def full(self: Path, _: object) -> None:
         raise OSError(28, "No space left on device", str(self))
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(Path, "replace", full)
     code, _, err = run("train", *SMALL, "--out", tmp_path)
     assert code == 2
-    assert re.fullmatch(r"tinygrad-wn: No space left on device: \S+\n", err)
+    assert re.fullmatch(
+        r"tinygrad-wn: save: cannot write the file; file: \S+; reason: No space left on device; .*\n", err
+    )
+    assert names(tmp_path) == []
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
-from rich.console import Console
 from rich.progress import Progress
 
 import tinygrad_wn as tg
@@ -21,10 +20,12 @@ from tinygrad_wn.studies import STUDIES, classification, classification_report
 from tinygrad_wn.studies.classification import Settings, compare
 from tinygrad_wn.studies.intervals import interval, student
 from tinygrad_wn.studies.methods import BATCH, FROM_DATA, METHODS, WEIGHT, network
+from tinygrad_wn.studies.page import page
 from tinygrad_wn.studies.training import Trainer, epoch
 
 TINY = Settings(hidden=(5, 4), batch=32, epochs=2, steps=20, rates=(0.001, 0.1), tuning_runs=2, runs=2, timing=2)
 MOONS = tg.data.split(tg.data.moons(300, rng=0))
+RESULTS = sorted((Path(__file__).parent.parent / "docs" / "studies").glob("*.json"))
 TIMES = ("seconds", "seconds_per_epoch", "relative_time")
 
 
@@ -222,22 +223,24 @@ def test_intervals_hold_the_mean_as_often_as_they_say() -> None:
 @given(st.floats(-0.1, 0.1), st.floats(0.001, 0.1), st.floats(0.5, 3))
 @settings(max_examples=50)
 def test_the_verdict_follows_the_interval(mean: float, half: float, ratio: float) -> None:
-    its = {"difference": {"mean": mean, "half_width": half}, "relative_time": {"median": ratio}}
+    its = {
+        "difference": {"mean": mean, "half_width": half},
+        "relative_time": {"median": ratio, "quartiles": [0.5, ratio]},
+    }
     text = classification_report._verdict("weight norm", its)
     assert ("no difference to normal is shown" in text) == (mean - half <= 0 <= mean + half)
     assert ("lower error than normal" in text) == (mean + half < 0)
     assert ("higher error than normal" in text) == (mean - half > 0)
-    assert f"{100 * (ratio - 1):+.0f} % time" in text
+    assert f"takes {ratio:.2f} times as long (quartiles 0.50 and {ratio:.2f})" in text
 
 
 def test_tables_sentences_and_pictures_show_the_result(tiny: tuple[dict[str, Any], Seen]) -> None:
     result = {"settings": {"runs": 2, "rates": [0.001, 0.1]}, "data": {"moons": tiny[0]}}
     (table,) = STUDIES["classification"].tables(result)
-    console = Console(width=120, record=True, quiet=True)
-    with console.capture() as shown:
-        console.print(table)
-    del shown
-    assert table.row_count == len(METHODS)
+    assert [*table.columns[0].cells] == list(METHODS)
+    assert [*table.columns[1].cells] == ["0.1"] * 6
+    errors = [100 * one["error"]["mean"] for one in tiny[0]["methods"].values()]
+    assert [str(cell).split(" ±")[0] for cell in table.columns[2].cells] == [f"{one:.2f}" for one in errors]
     sentences = " ".join(STUDIES["classification"].summary(result))
     for method in METHODS[1:]:
         assert f"moons: {method}: " in sentences
@@ -276,9 +279,16 @@ def test_a_study_writes_json_and_a_picture_and_is_the_same_for_the_same_seed(
     code, out, err = run(capsys, "classification", "--quick", "--data", "moons", "--out", tmp_path / "out")
     assert (code, err) == (0, "")
     assert "moons: tuning\nmoons: training\nmoons: timing\n" in out
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["classification.json", "classification.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        f"classification.{kind}" for kind in ("json", "md", "png")
+    ]
     result = json.loads((tmp_path / "out" / "classification.json").read_text(), parse_constant=pytest.fail)
     assert (result["study"], result["quick"], result["seed"]) == ("classification", True, 0)
+    assert result["command"] == "tinygrad-wn study classification --quick --data moons"
+    shown = (tmp_path / "out" / "classification.md").read_text(encoding="utf-8")
+    assert shown == page(STUDIES["classification"], result)
+    assert "By `tinygrad-wn study classification --quick --data moons` in " in shown
+    assert "| weight norm | 0.1 |" in shown
     assert result["environment"]["versions"]["numpy"] == np.__version__
     assert timeless(result["data"]["moons"]) == json.loads(json.dumps(timeless(tiny[0])))
 
@@ -314,3 +324,13 @@ def test_rows_are_divided_by_the_largest_number_of_those_for_training() -> None:
     train, test = (Dataset(np.array(x), np.array([0, 1])) for x in ([[2.0], [-4.0]], [[1.0], [8.0]]))
     for part, wanted in zip(classification._scaled(train, test), ([[0.5], [-1.0]], [[0.25], [2.0]]), strict=True):
         assert_array_equal(part.x, wanted)
+
+
+@pytest.mark.parametrize(
+    "file", sorted((Path(__file__).parent.parent / "docs" / "studies").glob("*.json")), ids=lambda p: p.stem
+)
+def test_pages_of_studies_hold_what_their_results_say(file: Path) -> None:
+    result = json.loads(file.read_text(encoding="utf-8"))
+    assert (result["study"], result["quick"]) == (file.stem, False)
+    assert file.with_suffix(".md").read_text(encoding="utf-8") == page(STUDIES[file.stem], result)
+    assert file.with_suffix(".png").stat().st_size > 10_000

@@ -124,5 +124,6 @@ def _verdict(method: str, its: dict[str, Any]) -> str:
         what = "no difference to normal is shown"
     else:
         what = "lower error than normal" if middle < 0 else "higher error than normal"
-    cost = 100 * (its["relative_time"]["median"] - 1)
-    return f"{method}: {what} ({_percent(its['difference'], '+')} points); an epoch takes {cost:+.0f} % time."
+    ratio, (lower, upper) = its["relative_time"]["median"], its["relative_time"]["quartiles"]
+    cost = f"an epoch takes {ratio:.2f} times as long (quartiles {lower:.2f} and {upper:.2f})"
+    return f"{method}: {what} ({_percent(its['difference'], '+')} points); {cost}."

@@ -1,4 +1,4 @@
-"""`tinygrad-wn study NAME`: run a study, print what came out, write it as JSON and as a picture."""
+"""`tinygrad-wn study NAME`: run a study, print what came out, write it as JSON, page and picture."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ..arguments import at_least, make_folder
 from ..data import SETS
 from ..io import put_in_place
 from . import STUDIES
+from .page import page
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,21 +63,25 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def study(options: argparse.Namespace, console: Console) -> None:
-    """Run the study `options.study`, print its tables and summary, and write NAME.json and NAME.png.
+    """Run the study `options.study`, print its tables and summary, and write NAME.json, NAME.md (a page) and NAME.png.
 
     Raises what a command raises for bad options, before anything is run, and what the study raises.
     """
     name, module = options.study, STUDIES[options.study]
-    files = [f"{name}.json", f"{name}.png"]
+    files = [f"{name}.json", f"{name}.md", f"{name}.png"]
     make_folder(options.out, files)
     given = {"data": tuple(options.data)} if vars(options).get("data") else {}
     began = perf_counter()
     with Steps(console) as progress:
         result = module.run(options.quick, options.seed, progress, **given)
-    result = {"study": name, "quick": options.quick, "seed": options.seed, **result}
+    words = ["tinygrad-wn study", name, *["--quick"] * options.quick]
+    words += [f"--seed {options.seed}"] * (options.seed > 0) + [f"--data {one}" for one in given.get("data", ())]
+    result = {"study": name, "command": " ".join(words), "quick": options.quick, "seed": options.seed, **result}
     result["seconds"] = round(perf_counter() - began, 1)
     text = json.dumps(result, indent=1, allow_nan=False) + "\n"
     put_in_place(options.out / files[0], lambda file: file.write(text.encode()))
+    text_page = page(module, result)
+    put_in_place(options.out / files[1], lambda file: file.write(text_page.encode()))
     for table in module.tables(result):
         console.print(table)
     for sentence in module.summary(result):
@@ -84,8 +89,8 @@ def study(options: argparse.Namespace, console: Console) -> None:
     picture = io.BytesIO()
     try:
         module.draw(result).savefig(picture, format="png")
-        put_in_place(options.out / files[1], lambda file: file.write(picture.getvalue()))
+        put_in_place(options.out / files[2], lambda file: file.write(picture.getvalue()))
     except ImportError:
-        del files[1]
+        del files[2]
         console.print(f"no {name}.png: matplotlib is not installed (pip install 'tinygrad_wn[plots]')")
-    console.print(f"wrote {' and '.join(files)} into {options.out} after {result['seconds']:.0f} seconds")
+    console.print(f"wrote {', '.join(files)} into {options.out} after {result['seconds']:.0f} seconds")

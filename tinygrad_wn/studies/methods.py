@@ -45,7 +45,7 @@ def network(method: str, sizes: Sequence[int], seed: int | Sequence[int], x: Arr
     (rows, inputs) is the batch that data-dependent initialization looks at. `options` are those of `nn.weight_norm`.
 
     >>> from tinygrad_wn.studies.methods import network
-    >>> network("weight norm + mean-only", [2, 8, 2], seed=0, x=tg.data.moons(50, rng=0).x)
+    >>> network("mean-only batch norm", [2, 8, 2], seed=0, x=tg.data.moons(50, rng=0).x)
     Sequential(
       (0): Linear(in_features=2, out_features=8, bias=False)
       (1): MeanOnlyBatchNorm1d(num_features=8, momentum=0.1)
