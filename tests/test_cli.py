@@ -403,7 +403,7 @@ def test_bad_options_are_refused_before_training(tmp_path: Path, monkeypatch: py
     np.savez(tmp_path / "objects.npz", x=np.array([None]), y=[0])
     (tmp_path / "cut.npz").write_bytes(npz(tmp_path / "whole.npz").read_bytes()[:500])
     for options, message in {
-        "--layers 3": "unrecognized arguments: --layers 3; hint: tinygrad-wn train --help",
+        "--layers 3": "unrecognized arguments: --layers 3; hint: tinygrad-wn COMMAND --help",
         "--epoch 3": "unrecognized arguments: --epoch 3",
         "--hidden 0": "argument --hidden: '0' is not a whole number of at least 1",
         "--hidden 8,": "argument --hidden: '' is not",

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -124,9 +125,12 @@ def test_intervals_and_paired_differences_are_those_of_the_errors(tiny: tuple[di
 
 
 def test_large_data_gets_fewer_epochs() -> None:
-    long, short = (tg.data.moons(n, rng=0) for n in (3200, 64))
-    assert classification._epochs(short, TINY) == TINY.epochs
-    assert classification._epochs(long, TINY) == 1
+    """20 steps are 4 epochs of 160 rows in batches of 32; at least one is done, and no more than `epochs`."""
+    assert [classification._epochs(tg.data.moons(n, rng=0), replace(TINY, epochs=9)) for n in (64, 160, 3200)] == [
+        9,
+        4,
+        1,
+    ]
 
 
 # Methods

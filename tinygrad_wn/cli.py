@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Leave the one line on stderr to `main`."""
-        raise ValueRangeError(message, hint="tinygrad-wn train --help and eval --help list the options")
+        raise ValueRangeError(message, hint="tinygrad-wn COMMAND --help lists the options")
 
 
 def _parser() -> _Parser:
