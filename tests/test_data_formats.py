@@ -91,6 +91,8 @@ def test_a_folder_with_training_and_test_files_is_one_data_set_or_two(tmp_path: 
     assert_array_equal(train.x, SOME[1:].reshape(3, 6))
     assert_array_equal(test.x, SOME[:1].reshape(1, 6))
     assert (train.classes, test.classes) == (3, 3)
+    pair(tmp_path, idx(SOME), idx(CLASSES), before="more-")
+    assert len(train_test(tmp_path, test=0.5)[0].y) == 4  # of eight rows in three parts
 
 
 def test_a_folder_with_one_pair_is_split(tmp_path: Path) -> None:
@@ -250,6 +252,7 @@ def test_labels_are_in_the_column_of_that_name_or_the_last(text: str, y: list[in
         ("1,2,3\n4,1_0,6\n", StateError, ["line : 2", "cell : '1_0'"]),
         ("1,2,3\n4,5\n", StateError, ["line : 2", "columns : 3", "in this line : 2"]),
         ("1,2\n4,5,6\n", StateError, ["line : 2", "columns : 2", "in this line : 3"]),
+        ("a,b\n1,2,3\n", StateError, ["line : 2", "columns : 2", "in this line : 3"]),
         ("1;2,5;3\n4;5,5;6\n", StateError, ["line : 2"]),
         ("1,2,3\n4,5,6.5\n", ValueRangeError, ["line : 2", "column : 2", "label : 6.5"]),
         ("a,b\n1,nan\n", ValueRangeError, ["line : 2", "column : b", "label : nan"]),

@@ -92,7 +92,7 @@ def read_array(path: Path) -> Array:
 def _images(folder: Path) -> list[Path]:
     """The files of images in a folder, once each, those whose name says "train" first."""
     there = sorted(one for one in folder.iterdir() if one.is_file())
-    found = {one.name.removesuffix(".gz"): one for one in reversed(there) if NAMED.search(one.name)}
+    found = {one.name.removesuffix(".gz"): one for one in there if NAMED.search(one.name)}
     if not found:
         facts = {"folder": folder.absolute(), "files": ", ".join(one.name for one in there[:6]) or "none"}
         hint = "IDX files have names such as train-images-idx3-ubyte and train-labels-idx1-ubyte, or with .gz"

@@ -82,7 +82,7 @@ def _number(cell: str) -> float | None:
 
 
 def _column(label: str | int | None, header: list[str], facts: dict[str, Any]) -> int:
-    """The number of the column of labels, from 0."""
+    """The number of the column of labels."""
     count = facts["columns"]
     if label is None:
         usual = [i for i, name in enumerate(header) if name.lower() in LABELS]
@@ -94,7 +94,7 @@ def _column(label: str | int | None, header: list[str], facts: dict[str, Any]) -
         raise ValueRangeError("load: no column has this name", facts, hint="label=-1 takes the last")
     if not -count <= label < count:
         raise ValueRangeError("load: no column has this number", {**facts, "label": label}, hint="label=-1, the last")
-    return label % count
+    return label
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
