@@ -99,6 +99,27 @@ def test_a_folder_is_made_and_cleared() -> None:
     assert step(tg.ones(3)).numpy().tolist() == [1.375] * 3
 
 
+def test_the_text_of_a_step_does_not_depend_on_where_objects_lie() -> None:
+    """Else the machine code on disk would not be found again. A step with Adam counts for each parameter."""
+    texts, kept = set(), []
+    for _ in range(3):
+        weights = [tg.tensor(np.ones(k), requires_grad=True) for k in range(1, 7)]
+        rule = optim.Adam(weights, lr=0.1)
+
+        @tg.jit
+        def step(x: Any, weights: Any = weights, rule: Any = rule) -> Any:
+            rule.zero_grad()
+            loss = sum((w.sum() for w in weights), x)
+            loss.backward()
+            rule.step()
+            return loss
+
+        step(tg.ones(()))
+        texts.add(step.source)
+        kept.append(step)
+    assert len(texts) == 1
+
+
 def test_text_alone_decides_which_machine_code_runs() -> None:
     """Two texts that differ in a number are two modules, whatever was loaded before."""
     text = "def part_0(given, results, table, part, parts):\n    return {}\n"

@@ -31,7 +31,7 @@ class Loop:
             if x.size == 1 and x not in self.values and x not in written:
                 self.values[x] = f"one_{len(to.lines)}"
                 to.add(f"{self.values[x]} = {to.view(x, 'reads')}[{', '.join('0' for _ in x.shape) or '()'}]")
-        outputs = set(self.stage.writes())
+        outputs = dict.fromkeys(self.stage.writes())  # in order: the text must not depend on where objects lie
         for x in self.stage.reads():
             if x not in self.values and x not in written:
                 to.view(self._flattened(x), "reads_c" if self.flat else "reads")
