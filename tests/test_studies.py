@@ -133,6 +133,28 @@ def test_large_data_gets_fewer_epochs() -> None:
     ]
 
 
+def test_times_are_those_of_the_fastest_epochs_in_each_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that each epoch moves by what it takes, and every second one by ten times as much."""
+    now = [0.0]
+    monkeypatch.setattr(classification, "perf_counter", lambda: now[0])
+
+    class Clocked:
+        def __init__(self, seconds: float) -> None:
+            self.seconds, self.epochs = seconds, 0
+
+        def start(self, seed: object, lr: float) -> None: ...
+
+        def epoch(self, xs: object, ys: object) -> None:
+            self.epochs += 1
+            now[0] += self.seconds * (10 if self.epochs % 2 else 1)
+
+    trainers: dict[str, Any] = {"normal": Clocked(0.25), "slow": Clocked(0.5)}
+    bar = Progress(disable=True)
+    found = classification._times(trainers, MOONS[0], TINY, 0, bar, bar.add_task(""))
+    assert found["slow"] == {"seconds_per_epoch": 0.5, "relative_time": {"median": 2.0, "quartiles": [2.0, 2.0]}}
+    assert trainers["slow"].epochs == 1 + 3 * TINY.timing
+
+
 # Methods
 
 
@@ -292,6 +314,7 @@ def test_a_study_writes_json_and_a_picture_and_is_the_same_for_the_same_seed(
     shown = (tmp_path / "out" / "classification.md").read_text(encoding="utf-8")
     assert shown == page(STUDIES["classification"], result)
     assert "By `tinygrad-wn study classification --quick --data moons` in " in shown
+    assert "\n\nmoons: 240 rows to train on, 60 to test, 2-5-4-2, 2 epochs:\n\n| method |" in shown
     assert "| weight norm | 0.1 |" in shown
     assert result["environment"]["versions"]["numpy"] == np.__version__
     assert timeless(result["data"]["moons"]) == json.loads(json.dumps(timeless(tiny[0])))
