@@ -190,7 +190,9 @@ class NormRecorder:
         """
         table = self.table()
         if not table.size:
-            raise StateError("NormRecorder: nothing was recorded", hint=f"take {self.every} steps of its optimizer, or every=1")
+            raise StateError(
+                "NormRecorder: nothing was recorded", hint=f"take {self.every} steps of its optimizer, or every=1"
+            )
         means: dict[str, tuple[Array, Array]] = {}
         for name, part in self.parts.items():
             rows = table[table["layer"] == name].reshape(-1, part.scale.size)
