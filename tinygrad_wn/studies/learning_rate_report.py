@@ -132,7 +132,7 @@ def draw(result: dict[str, Any]) -> Any:
     for axes in panels[1]:
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}" if axes.get_ylim()[1] < 10 * axes.get_ylim()[0] else "")
-        axes.legend(fontsize="x-small", title="rate", title_fontsize="x-small", ncols=2)
+        axes.legend(fontsize="x-small", title="rate", ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.16))
     panels[2, 0].legend(fontsize="small")
     return figure
 
