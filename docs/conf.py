@@ -24,7 +24,7 @@ nitpicky = True  # a name that leads nowhere is a warning, and CI takes warnings
 WITHOUT_A_PAGE = (
     "Real|Positive|AboveMinusOne|NonZero|Distinct|Integer|Boolean|Bits|Array|Axis|Shape|Argnums|Function|Random|Work|Graph",
     r"(os|pathlib|collections|numpy|np|hypothesis)\..*",
-    r".*\.step\.Step|(.*\.)?[A-Z]",
+    r".*\.step\.Step|.*\.Watcher|(.*\.)?[A-Z]",
 )
 nitpick_ignore_regex = [("py:.*", "|".join(WITHOUT_A_PAGE))]
 default_role = "literal"  # docstrings write code between single backticks

@@ -58,7 +58,10 @@ def tables(result: dict[str, Any]) -> list[Table]:
         name = ", ".join(map(str, cell))
         ratios.add_row(name, *(_spread(rows[key]["over_plain"]) if key in rows else "" for key in shown))
         pairs = [(c, form) for c in contenders for form in ("plain", _usual(c))]
-        times.add_row(name, *(f"{rows[key]['minimum']:.3g}" if key in rows else "" for key in pairs))
+        times.add_row(
+            name,
+            *(_short(rows[key]["minimum"]) if key in rows else "" for key in pairs),
+        )
     return [ratios, times]
 
 
@@ -173,6 +176,11 @@ def _cells(result: dict[str, Any]) -> dict[tuple[int, int, int], dict[tuple[str,
 def _usual(contender: str) -> str:
     """The form that a user of this contender gets."""
     return "layer" if contender in ("compiled", "eager") else "weight-side"
+
+
+def _short(x: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{x:.3g}" if x < 1000 else f"{x:.0f}"
 
 
 def _spread(one: dict[str, float]) -> str:
