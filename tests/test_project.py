@@ -80,7 +80,7 @@ def test_ci_reads_the_blocks_of_the_readme(number):
     command = ["bash", "-euo", "pipefail", "-c", f"{function[0]}\nblock {number}"]
     read = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert read == blocks(README, "bash")[number - 1]
-    assert len(re.findall(rf'^stage .* -c "\$\(block {number}\)"$', script, re.MULTILINE)) == 1
+    assert len(re.findall(rf'^ *stage .* -c "\$\(block {number}\)"$', script, re.MULTILINE)) == 1
 
 
 def test_the_readme_says_whose_project_this_is_not():
