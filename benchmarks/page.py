@@ -4,6 +4,7 @@ The file is what `python -m benchmarks --json` or `tinygrad-wn check --json` wro
 """
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def measured(results: dict[str, Any]) -> dict[tuple[str, str], str]:
     """Of the benchmarks, by page and mark: every table, and the chart with the machine it is about."""
     machine = results["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    command = f"`{' '.join(results['command'])}`, {results['rounds']} rounds"
+    command = f"`{shlex.join(results['command'])}`, {results['rounds']} rounds"
     where = f"{machine['cpu']}, {machine['cores']} cores"
     more = f"{machine['system']}, Python {machine['python']}, {machine['blas']}"
     lines = [f"{command}, on {where}, vectors of {machine['vector_bytes']} bytes; {more}; {versions}.", ""]
