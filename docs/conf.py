@@ -33,7 +33,7 @@ smartquotes = False
 myst_heading_anchors = 3
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
-nb_execution_timeout = 120
+nb_execution_timeout = 600
 
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
