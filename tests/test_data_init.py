@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings, strategies as st
 from numpy.testing import assert_array_equal
+from training import step_of
 
 import tinygrad_wn as tg
 from tinygrad_wn import nn
@@ -191,14 +192,7 @@ def test_the_optimizer_and_a_compiled_step_still_have_the_parameters() -> None:
     net, x, y = mlp([3, 4, 2]), batch(16, 3), np.array([0, 1] * 8)
     optimizer = tg.optim.SGD(net.parameters(), lr=0.0)
 
-    @tg.jit
-    def step(x: Any, y: Any) -> Any:
-        optimizer.zero_grad()
-        loss = tg.cross_entropy(net(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
-
+    step = tg.jit(step_of(net, optimizer))
     first = step(x, y).item()
     nn.data_init(net, x, 3.0, rng=0)
     assert step(x, y).item() == pytest.approx(tg.cross_entropy(net(x), y).item(), rel=1e-12)
