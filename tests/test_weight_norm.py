@@ -144,6 +144,14 @@ def test_length_of_v_does_not_matter_to_the_last_bit(fused, problem, k):
     )
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_large_g_over_the_length_of_a_subnormal_slice_gives_w(axis):
+    v, g = np.array([[3e-312, -4e-312]]), np.array([[1.5e308]])
+    v, g = (v, g) if axis == 0 else (v.T, g.T)
+    expected = np.array([[0.9e308, -1.2e308]]).reshape(v.shape)
+    np.testing.assert_allclose(tg.weight_norm(v, g, axis).numpy(), expected, rtol=1e-11)  # v has 39 bits
+
+
 @pytest.mark.parametrize("scale", [1e-35, 1e-23, 1e19, 1e37])
 @forms
 def test_float32_at_the_ends_of_its_range(fused, scale):

@@ -14,25 +14,7 @@ from numba.core import cgutils
 
 from .rows import TOGETHER
 from .tiles import first_lanes, load_some, store_some
-from .vector import FUSED, INDEX, REAL, SIZE, VECTOR_BYTES, counted, load, piece, roots, splat, store, word
-
-
-def _halved(at: Any, x: Any, y: Any, group: int) -> Any:
-    """One vector with the sums of both halves of each group of lanes, those of x before those of y."""
-    lanes = range(0, 2 * x.type.count if y is not x else x.type.count, group)
-    low, high = ([start + k for start in lanes for k in range(first, first + group // 2)] for first in (0, group // 2))
-    kind = ir.VectorType(INDEX, len(low))
-    return at.fadd(*(at.shuffle_vector(x, y, ir.Constant(kind, places)) for places in (low, high)))
-
-
-def _folded(at: Any, sums: list[Any]) -> list[Any]:
-    """The totals of vectors, a lane for each: halves of lanes are added, of all vectors at once."""
-    group = sums[0].type.count
-    while group > 1:
-        pairs = zip(sums[::2], sums[1::2], strict=True) if len(sums) > 1 else [(sums[0], sums[0])]
-        sums = [_halved(at, x, y, group) for x, y in pairs]
-        group //= 2
-    return sums
+from .vector import FUSED, INDEX, REAL, SIZE, VECTOR_BYTES, counted, folded, load, piece, roots, splat, store, word
 
 
 def _compared(at: Any, old: Any, new: Any) -> list[Any]:
@@ -134,7 +116,7 @@ def _looked_at(rows: int) -> Any:
                 total.add_incoming(x, before)
                 total.add_incoming(y, more)
                 totals.append(total)
-            _add(at, (change, along), _folded(at, [*totals[::2], *totals[1::2]]), size)
+            _add(at, (change, along), folded(at, [*totals[::2], *totals[1::2]]), size)
             return context.get_dummy_value()
 
         return types.void(p, *[types.int64] * 5, rest, numbers), build

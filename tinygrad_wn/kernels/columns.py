@@ -48,15 +48,18 @@ def norm_columns(n: Any, v: Any) -> Any:
 
 @kernel
 def normalize_columns(w: Any, v: Any, g: Any) -> Any:
-    scale, length = np.empty(v.shape[1]), np.empty(v.shape[1])
+    scale, length, factor = np.empty(v.shape[1]), np.empty(v.shape[1]), np.ones(v.shape[1])
     _column_lengths(scale, length, v)
     for j in range(v.shape[1]):
         if length[j] == 0.0:
             return 1
-        length[j] = g[0, j] / length[j]
+        if abs(g[0, j] / length[j]) < math.inf:
+            length[j] = g[0, j] / length[j]
+        else:  # a large g over the length of a subnormal column
+            length[j], factor[j] = 1.0 / length[j], g[0, j]
     for i in range(v.shape[0]):
         for j in range(v.shape[1]):
-            w[i, j] = length[j] * (v[i, j] * scale[j])
+            w[i, j] = factor[j] * (length[j] * (v[i, j] * scale[j]))
     return 0
 
 

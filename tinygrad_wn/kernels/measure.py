@@ -10,12 +10,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .jit import kernel
+from .each_row import BIAS, DIGITS, EXPONENTS, inverses_of_rows, lengths_of_rows
+from .jit import inlined, kernel
 from .rows import squares_of_rows, squares_of_scaled_row
 from .vector import bits_of, float_of
-
-DIGITS, EXPONENTS, BIAS = 52, 0x7FF, 1023
-"""How float64 has its exponent in its bits."""
 
 SAFE = 2.0**900
 """Sums of squares between 1/SAFE and SAFE have lost nothing, neither at the top nor at the bottom of the range."""
@@ -25,12 +23,6 @@ LARGEST_POWER = 2.0**1022
 
 LEAST, MOST = 2.0**-126, 2.0**126
 """Powers of two between them are normal numbers of float32, and so are their inverses."""
-
-CLOSE, NEAR_ONE, MEDIUM, LARGE = 20, 30, 60, 126
-"""Exponents. What is multiplied by less than the first is about as far from the ends of the range as before; products
-of a few numbers up to the second are far from the ends of the range of float32; up to the third, a number and what it
-lost in rounding are in it; up to the fourth, powers of two are.
-"""
 
 BLOCK = 1 << 15
 """Numbers of v that are measured before they are used: few enough to be near still, and rows of one vector at least."""
@@ -59,41 +51,34 @@ def largest(v: Any, i: Any) -> Any:
 
 
 @kernel
-def finish(scale: Any, length: Any, count: Any) -> Any:
-    """From sums of squares to lengths near 1, and what they were scaled by; whether one is 0."""
-    zeros = 0
-    for i in range(count):
-        root = math.sqrt(length[i])
-        power = power_for(root)
-        length[i], scale[i] = root * power, scale[i] * power
-        zeros |= root == 0.0
-    return zeros != 0
-
-
-@kernel
 def measure(scale: Any, length: Any, v: Any) -> Any:
     """The scale of each row of v, and the length of the scaled row; whether there is a row of zeros."""
     squares_of_rows(length, v)
+    if v.itemsize == 4:
+        return lengths_of_rows(scale.ctypes.data, length.ctypes.data, length.ctypes.data, v.shape[0])
+    zeros = False
     for i in range(v.shape[0]):
-        scale[i] = 1.0
-    if v.itemsize == 8:
-        for i in range(v.shape[0]):
-            if not 1.0 / SAFE < length[i] < SAFE:
-                scale[i] = power_for(largest(v, i))
-                squares_of_scaled_row(length, v, i, scale[i])
-    zeros = finish(scale, length, v.shape[0])
-    if v.itemsize == 8:
-        for i in range(v.shape[0]):
-            if scale[i] == math.inf:  # numbers near the smallest there is stay below 1, however they are scaled
-                scale[i] = LARGEST_POWER
-                squares_of_scaled_row(length, v, i, scale[i])
-                length[i] = math.sqrt(length[i])
+        first = 1.0
+        if not 1.0 / SAFE < length[i] < SAFE:
+            first = power_for(largest(v, i))
+            squares_of_scaled_row(length, v, i, first)
+        root = math.sqrt(length[i])
+        power = power_for(root)
+        length[i], scale[i] = root * power, first * power
+        zeros |= root == 0.0
+        if scale[i] == math.inf:  # numbers near the smallest there is stay below 1, however they are scaled
+            scale[i] = LARGEST_POWER
+            squares_of_scaled_row(length, v, i, scale[i])
+            length[i] = math.sqrt(length[i])
     return zeros
 
 
-@kernel
+@inlined
 def measure_inverse(scale: Any, inverse: Any, v: Any) -> Any:
     """The scale of each row of v, and 1 over the length of the scaled row; whether there is a row of zeros."""
+    if v.itemsize == 4:
+        squares_of_rows(inverse, v)
+        return inverses_of_rows(scale.ctypes.data, inverse.ctypes.data, inverse.ctypes.data, v.shape[0])
     zeros = measure(scale, inverse, v)
     for i in range(v.shape[0]):
         inverse[i] = 1.0 / inverse[i]

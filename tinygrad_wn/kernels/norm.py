@@ -15,12 +15,10 @@ from ..domains import Array, Axis
 from ..errors import zero_norm
 from ..shapes import axes_of, other_axes
 from .columns import norm_columns, normalize_columns, pull_back_columns
-from .jit import kernel, parallel_kernel, prange
+from .each_row import LARGE, MEDIUM, NEAR_ONE, side_by_side_at, slopes_of_rows
+from .jit import inlined, kernel, parallel_kernel, prange
 from .layouts import AnyLayout
 from .measure import (
-    LARGE,
-    MEDIUM,
-    NEAR_ONE,
     ROWS,
     in_turn,
     measure,
@@ -42,7 +40,7 @@ WORTH_THREADS = 1 << 18
 """Numbers from which a second thread pays: 1.8 times as fast at (1024, 1024)."""
 
 
-@kernel
+@inlined
 def _dots(along: Any, scale: Any, ct: Any, v: Any) -> None:
     """The dot product of each scaled row with a row of ct."""
     if v.itemsize == 8:
@@ -97,8 +95,11 @@ def _stretched(w: Any, scale: Any, length: Any, v: Any, g: Any) -> None:
             row_stretched_near(v, to, start, by, high[i], low[i], v.shape[1])
         elif own == IN_TWO:
             row_stretched(v, to, start, by, high[i], low[i], v.shape[1])
-        else:
+        elif abs(factor[i]) < math.inf:
             row_scaled(v, to, start, scale[i], factor[i], v.shape[1])
+        else:  # a large g over the length of a subnormal row
+            row_scaled(v, to, start, scale[i], 1.0 / length[i], v.shape[1])
+            row_scaled(v, to, to, 1.0, g[i, 0], v.shape[1])
 
 
 @kernel
@@ -126,7 +127,7 @@ def _normalize_rows(w: Any, v: Any, g: Any) -> Any:
 @kernel
 def _splits(part: Any, factor: Any, scale: Any) -> Any:
     """Whether the first row can be computed in float32."""
-    near_one = within_or_zero(part, 1, -NEAR_ONE, NEAR_ONE) and within(factor, 1, -NEAR_ONE, NEAR_ONE)
+    near_one = within_or_zero(part, 1, -MEDIUM, NEAR_ONE) and within(factor, 1, -NEAR_ONE, NEAR_ONE)
     return near_one and within(scale, 1, -LARGE, LARGE)
 
 
@@ -139,7 +140,39 @@ def _pull_back_single(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> N
         dv[i, 0] = (slope - slope * unit * unit) * g[i, 0] * kept[1, i] * kept[0, i]
 
 
-@kernel
+@inlined
+def across_factors(dg: Any, factors: Any, kept: Any, ct: Any, v: Any, g: Any) -> Any:
+    """dg, and for each row of float32 the numbers `high`, `low` and `factor` of `row_across_near`, ROWS apart.
+
+    Not so where they are too far from 1 for float32, which the result says.
+    """
+    count, along, aside = v.shape[0], near(np.float64), dg.strides[0] != dg.itemsize
+    dots_of_rows(along, ct, v)
+    slopes = factors[3 * ROWS :]
+    to = slopes.ctypes.data if aside else dg.ctypes.data
+    made = (to, factors.ctypes.data, factors[ROWS:].ctypes.data, factors[2 * ROWS :].ctypes.data)
+    by = side_by_side_at(g, factors[4 * ROWS :])
+    if slopes_of_rows(v, *made, along.ctypes.data, kept[0].ctypes.data, kept[1].ctypes.data, by, count):
+        return False
+    for i in range(count if aside else 0):
+        dg[i, 0] = slopes[i]
+    return True
+
+
+@inlined
+def _pull_back_near(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> Any:
+    """Rows of float32, if all are near enough to 1 for that."""
+    room, one, n = near(v), v.dtype.type(1), v.shape[1]
+    if not across_factors(dg, room, kept, ct, v, g):
+        return False
+    for i in range(v.shape[0]):
+        to, from_ct = dv.ctypes.data + i * dv.strides[0], ct.ctypes.data + i * ct.strides[0]
+        start, factor = v.ctypes.data + i * v.strides[0], room[2 * ROWS + i]
+        row_across_near(v, to, from_ct, start, one, room[i], room[ROWS + i], factor, one, n)
+    return True
+
+
+@inlined
 def pull_back_rows(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> None:
     """Rows of dv and dg by equation 3, no more than ROWS; dv may be ct. `kept` holds scales and inverse lengths."""
     count, room, numbers = v.shape[0], near(np.float64), near(v)
@@ -148,25 +181,18 @@ def pull_back_rows(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> None
     if v.shape[1] == 1:
         _pull_back_single(dv, dg, kept, ct, v, g)
         return
+    if v.itemsize == 4 and _pull_back_near(dv, dg, kept, ct, v, g):
+        return
     _dots(along, scale, ct, v)
     for i in range(count):
         along[i] *= inverse[i]
         part[i], factor[i] = along[i] * inverse[i], g[i, 0] * inverse[i]
         dg[i, 0] = along[i]
-    # part is 0 where nothing reaches a row, as for a unit that never fires
-    near_one = within_or_zero(part, count, -NEAR_ONE, NEAR_ONE) and within(factor, count, -NEAR_ONE, NEAR_ONE)
-    folds = v.itemsize == 4 and near_one and within(scale, count, -NEAR_ONE, NEAR_ONE)
-    if folds:
-        for i in range(count):
-            part[i], factor[i] = part[i] * scale[i], factor[i] * scale[i]
     if v.itemsize == 4:
         split(high, low, part, count)
     for i in range(count):
         to, from_ct = dv.ctypes.data + i * dv.strides[0], ct.ctypes.data + i * ct.strides[0]
         start, real, n = v.ctypes.data + i * v.strides[0], v.dtype.type, v.shape[1]
-        if folds:
-            row_across_near(v, to, from_ct, start, real(1), high[i], low[i], real(factor[i]), real(1), n)
-            continue
         first, after = in_turn(factor[i], scale[i])
         if v.itemsize == 4 and _splits(part[i:], factor[i:], scale[i:]):  # not a matter of the rows beside it
             row_across_split(v, to, from_ct, start, real(scale[i]), high[i], low[i], real(first), real(after), n)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .jit import kernel
+from .jit import inlined, kernel
 from .tiles import ROWS, part_of_row, square, tile, vector_of_row
 from .vector import VECTOR_BYTES, number_at, put_at
 
@@ -119,7 +119,7 @@ def put_numbers(like: Any, to: Any, numbers: Any, first: Any, count: Any) -> Non
         put_at(like, to + i * like.itemsize, numbers[first + i])
 
 
-@kernel
+@inlined
 def turned(
     like: Any, to: Any, b: Any, k: Any, w: Any, width: Any, b_col: Any, scaled: Any, scale: Any, factor: Any
 ) -> Any:
@@ -202,7 +202,7 @@ def panel(
         copied(like, to, b, k, w, width, b_k, b_col, scales, scaling, scale, factor)
 
 
-@kernel
+@inlined
 def turn(to: Any, x: Any) -> None:
     """to ← xᵀ, for rows side by side; rows of `to` have room to the end of a vector, which is written too."""
     k, w, start, source = to.shape[0], to.shape[1], to.ctypes.data, x.ctypes.data

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llvmlite import ir
 from numba import types
 
-from .jit import kernel
+from .jit import inlined, kernel
 from .tiles import first_lanes, load_some, store_some
 from .vector import (
     FUSED,
@@ -20,12 +20,12 @@ from .vector import (
     VECTOR_BYTES,
     WIDE,
     counted,
+    folded,
     fused,
     load,
     piece,
     splat,
     store,
-    sum_of_lanes,
     word,
 )
 
@@ -70,8 +70,8 @@ def _sums(at: Any, size: int, to: Any, rows: int, count: Any, product: Callable[
         total.add_incoming(sums[r], before)
         total.add_incoming(more[r], rest)
         sums[r] = total
-    for r, total in enumerate(sums):
-        store(at, sum_of_lanes(at, total), at.add(to, word(8 * r)), 8)
+    for j, totals in enumerate(folded(at, sums)):
+        store(at, totals, at.add(to, word(8 * totals.type.count * j)), 8)
 
 
 def _squares(rows: int) -> Any:
@@ -126,7 +126,7 @@ def _dots(rows: int) -> Any:
 _squares_1, _squares_4, _dots_1, _dots_4 = _squares(1), _squares(TOGETHER), _dots(1), _dots(TOGETHER)
 
 
-@kernel
+@inlined
 def squares_of_rows(to: Any, v: Any) -> None:
     """to[i] ← Σ v[i]², for a matrix with rows side by side."""
     start, at, row, i = to.ctypes.data, v.ctypes.data, v.strides[0], 0
@@ -144,7 +144,7 @@ def squares_of_scaled_row(to: Any, v: Any, i: Any, scale: Any) -> None:
     _squares_scaled(v, to.ctypes.data + 8 * i, v.ctypes.data + i * v.strides[0], scale, v.shape[1])
 
 
-@kernel
+@inlined
 def dots_of_rows(to: Any, a: Any, b: Any) -> None:
     """to[i] ← Σ a[i]·b[i], for matrices with rows side by side."""
     start, from_a, from_b = to.ctypes.data, a.ctypes.data, b.ctypes.data
@@ -205,6 +205,13 @@ does not multiply by the scale: it is in the factors.
 """
 
 
+def across(at: Any, x: Any, y: Any, parts: list[Any]) -> Any:
+    """x + Σ part·y, one part after the other: rounded once for each."""
+    for part in parts:
+        x = fused(at, y, part, x)
+    return x
+
+
 def _across(scaled: bool) -> Any:
     def emit(
         _typing: Any,
@@ -228,10 +235,7 @@ def _across(scaled: bool) -> Any:
             parts = [splat(at, at.fneg(x), vector) for x in (high, low)]
 
             def value(x: Any, y: Any) -> Any:
-                y = at.fmul(y, by) if scaled else y
-                for part in parts:
-                    x = fused(at, y, part, x)
-                x = at.fmul(x, times)
+                x = at.fmul(across(at, x, at.fmul(y, by) if scaled else y, parts), times)
                 return at.fmul(x, last) if scaled else x
 
             _along(at, size, to, [ct, v], count, value, real)

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from .jit import kernel
-from .measure import CLOSE, LEAST, MOST, finish, measure_inverse, within
+from .each_row import factors_of_rows, inverses_of_rows, side_by_side_at
+from .jit import inlined, kernel
+from .measure import LEAST, MOST, measure_inverse
 from .panels import turn
 from .room import near
 from .rows import squares_of_lanes
@@ -15,29 +16,24 @@ from .vector import VECTOR_BYTES
 
 
 @kernel
-def _bring_near(block: Any, factors: Any, scale: Any, factor: Any) -> None:
+def _bring_near(block: Any, factors: Any, scale: Any, inverse: Any, g: Any) -> None:
     """Columns times powers of two, so that products with them are about as large as those with w."""
     for r in range(block.shape[1]):
         power = min(max(scale[r], LEAST), MOST) if block.itemsize == 4 else scale[r]
-        factors[0, r] = factors[2, r] = factor[r] * (scale[r] / power)
+        factors[0, r] = factors[2, r] = g[r, 0] * inverse[r] * (scale[r] / power)
         factors[1, r], factors[3, r] = power, 1.0
     for q in range(block.shape[0]):
         for r in range(block.shape[1]):
             block[q, r] *= factors[1, r]
 
 
-@kernel
+@inlined
 def _measured(scale: Any, inverse: Any, squares: Any, block: Any, v: Any) -> Any:
     """`measure_inverse` of rows that are turned already; `squares` has room for a vector."""
     if v.itemsize == 8:
         return measure_inverse(scale, inverse, v)
     squares_of_lanes(v, squares.ctypes.data, block.ctypes.data, block.strides[0], v.shape[1])
-    for r in range(v.shape[0]):
-        scale[r], inverse[r] = 1.0, squares[r]
-    zeros = finish(scale, inverse, v.shape[0])
-    for r in range(v.shape[0]):
-        inverse[r] = 1.0 / inverse[r]
-    return zeros
+    return inverses_of_rows(scale.ctypes.data, inverse.ctypes.data, squares.ctypes.data, v.shape[0])
 
 
 @kernel
@@ -51,20 +47,14 @@ def measure_turned(columns: Any, kept: Any, factors: Any, v: Any, g: Any) -> Any
     which is written too.
     """
     rows, lanes, room = v.shape[0], VECTOR_BYTES // v.itemsize, near(np.float64)
-    factor, both = room[:lanes], room[lanes : 2 * lanes]
+    numbers = near(g)
     for i in range(0, rows, lanes):
         j = min(i + lanes, rows)
-        block, scale, inverse = columns[:, i:j], kept[0, i:j], kept[1, i:j]
+        block, scale, inverse, own = columns[:, i:j], kept[0, i:j], kept[1, i:j], factors[:, i:j]
         turn(block, v[i:j])
-        if _measured(scale, inverse, both, block, v[i:j]):
+        if _measured(scale, inverse, room, block, v[i:j]):
             return 1
-        for r in range(j - i):
-            factor[r] = g[i + r, 0] * inverse[r]
-            both[r] = factor[r] * scale[r]
-        if within(both, j - i, -CLOSE, CLOSE):
-            for r in range(j - i):
-                factors[0, i + r] = factors[2, i + r] = both[r]
-                factors[1, i + r] = factors[3, i + r] = 1.0
-        else:
-            _bring_near(block, factors[:, i:j], scale, factor)
+        places = (own.ctypes.data, own.strides[0], scale.ctypes.data, inverse.ctypes.data)
+        if factors_of_rows(v, *places, side_by_side_at(g[i:j], numbers), j - i):
+            _bring_near(block, own, scale, inverse, g[i:j])
     return 0

@@ -203,6 +203,24 @@ def sum_of_lanes(at: Any, x: Any) -> Any:
     return at.extract_element(x, ir.Constant(INDEX, 0))
 
 
+def _halved(at: Any, x: Any, y: Any, group: int) -> Any:
+    """One vector with the sums of both halves of each group of lanes, those of x before those of y."""
+    lanes = range(0, 2 * x.type.count if y is not x else x.type.count, group)
+    low, high = ([start + k for start in lanes for k in range(first, first + group // 2)] for first in (0, group // 2))
+    kind = ir.VectorType(INDEX, len(low))
+    return at.fadd(*(at.shuffle_vector(x, y, ir.Constant(kind, places)) for places in (low, high)))
+
+
+def folded(at: Any, sums: list[Any]) -> list[Any]:
+    """The totals of vectors, a lane for each: halves of lanes are added, of all vectors at once."""
+    group = sums[0].type.count
+    while group > 1:
+        pairs = zip(sums[::2], sums[1::2], strict=True) if len(sums) > 1 else [(sums[0], sums[0])]
+        sums = [_halved(at, x, y, group) for x, y in pairs]
+        group //= 2
+    return sums
+
+
 @piece
 def row_scaled(_typing: Any, like: Any, to: Any, a: Any, scale: Any, factor: Any, count: Any) -> Any:
     """to ← factor·(a·scale) in float64, each number rounded once; `to` may be `a`.
