@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..kernels.panels import BY_COLUMN, BY_ROW, NOT_SCALED, PADDED, STRETCHED
 from ..kernels.vector import VECTOR_BYTES
 from .lower import SMALL, UPDATES, is_turned, turned
-from .record import View
+from .record import Call, View
 from .writer import Writer, shared
 
 if TYPE_CHECKING:
@@ -141,8 +141,14 @@ def weight_norm(to: Writer, stage: Stage) -> None:
 
 @shared("weight_norm_pullback")
 def weight_norm_pullback(to: Writer, stage: Stage) -> None:
-    """∇v and ∇g, with lengths that are known."""
+    """∇v and ∇g, with lengths that are known; or new values of v in the place of ∇v."""
     (dw, v, g, lengths), (dv, dg) = stage.calls[0].given, stage.calls[0].results
+    if len(stage.calls) > 1:
+        name, numbers = _update_of(to, stage.calls[1])
+        own = [to.part(dg, "writes", 0), to.part(lengths, "writes", 1), to.part(g, "reads", 0)]
+        own += [to.part(x, "writes", 0) for x in (*stage.calls[1].results, dw)]
+        to.add(to.linked_call("steps", f"pull_back_and_{name}", [*own, *numbers], v.dtype))
+        return
     arguments = [
         to.part(x, how, axis) for x, how, axis in ((dv, "writes", 0), (dg, "writes", 0), (lengths, "writes", 1))
     ]
@@ -177,17 +183,22 @@ OPTIONS = {
 }
 
 
+def _update_of(to: Writer, call: Call) -> tuple[str, list[str]]:
+    """The rule of an update, and the numbers that it takes."""
+    name, options = OPTIONS[call.op.name]
+    numbers = [f"float({to.number(x)})" for x in call.given[: UPDATES[call.op.name][0]]]
+    values = [call.params[one] for one in options]
+    numbers += [repr(x) if isinstance(x, bool) else repr(float(x)) for x in values]
+    to.kinds.update({one: "real" for one in numbers if one not in ("True", "False")})
+    return name, numbers
+
+
 @shared(*OPTIONS)
 def update(to: Writer, stage: Stage) -> None:
     """New values of a parameter and its state, in the place of the old ones."""
     call = stage.calls[0]
-    name, options = OPTIONS[call.op.name]
-    scalars = UPDATES[call.op.name][0]
-    numbers = [f"float({to.number(x)})" for x in call.given[:scalars]]
-    values = [call.params[one] for one in options]
-    numbers += [repr(x) if isinstance(x, bool) else repr(float(x)) for x in values]
-    to.kinds.update({one: "real" for one in numbers if one not in ("True", "False")})
-    arrays = [x for x in call.given[scalars:] if isinstance(x, View)]
+    name, numbers = _update_of(to, call)
+    arrays = [x for x in call.given[UPDATES[call.op.name][0] :] if isinstance(x, View)]
     hows = ["writes_c"] * (len(arrays) - 1) + ["reads_c"]
     rows = [to.flat_part(x, how) for x, how in zip(arrays, hows, strict=True)]
     if len(stage.calls) == 1:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .lower import Lowering, is_turned, matrices, work
+from .lower import UPDATES, Lowering, is_turned, matrices, work
 from .record import Call, Memory, View
-from .splits import in_epochs, split_of
+from .splits import in_epochs, may_fail, split_of
 
 if TYPE_CHECKING:
     from .record import Operand
@@ -97,12 +97,14 @@ def _live(calls: list[Call], kept: set[Memory]) -> list[Call]:
 
 def _joined(calls: list[Call], readers: Counter[Memory], kept: set[Memory]) -> list[Stage]:
     stages: list[Stage] = []
-    for call in calls:
+    for call, following in zip(calls, [*calls[1:], None], strict=True):
         elementwise = (call.op.elementwise or call.op.name in MOVES) and len(call.results) == 1
         elementwise = elementwise and not is_turned(call.results[0])
         last = stages[-1] if stages else None
         if last is not None and call.op.name == "note_changes" and call.operands[2] is None:
             last.calls.append(call)
+        elif _takes(call, following, stages, readers, kept):
+            continue
         elif last is not None and _cuts(call, last, readers, kept):
             last.calls.append(call)
             last.inner.update(_memories(call.operands) if last.calls[0].op.name != "cross_entropy" else ())
@@ -141,6 +143,41 @@ def _cuts(call: Call, stage: Stage, readers: Counter[Memory], kept: set[Memory])
     return (
         alone and call.operands[0] == y and fits and wanted[0] and not any(wanted[1:]) and matrices(first.operands[0])
     )
+
+
+def _takes(
+    call: Call, following: Call | None, stages: list[Stage], readers: Counter[Memory], kept: set[Memory]
+) -> bool:
+    """Whether this update joined the stage that makes ∇v, as nobody else asks for that."""
+    noted = following is not None and following.op.name == "note_changes" and following.operands[2] is None
+    if call.op.name not in UPDATES or not call.writes or noted:
+        return False
+    v, *_, dv = (x for x in call.given[UPDATES[call.op.name][0] :] if isinstance(x, View))
+    makers = [stage for stage in stages if stage.calls[0].op.name == "weight_norm_pullback" and len(stage.calls) == 1]
+    maker = next((stage for stage in makers if stage.calls[0].results[0] == dv), None)
+    if maker is None:
+        return False
+    place = stages.index(maker)
+    between = stages[place + 1 :]
+    pullback = maker.calls[0]
+    own = [x for x in (*pullback.given[:2], *call.results) if isinstance(x, View)]
+    alone = readers[dv.memory] == 2 and dv.memory not in kept and dv.memory.kind == "made"
+    fits = len(pullback.given) == 4 and pullback.given[1] == v and all(x.whole for x in own) and matrices(*own)
+    if not alone or not fits:
+        return False
+    early = not any(_touches(one, call) or any(may_fail(x) for x in one.calls) for one in between)
+    if not early and any(_touches(one, pullback) for one in between):
+        return False
+    maker.calls.append(call)
+    if not early:
+        stages.append(stages.pop(place))
+    return True
+
+
+def _touches(stage: Stage, call: Call) -> bool:
+    """Whether a stage reads or writes memory of a call."""
+    own = set(_memories((*call.operands, *call.results)))
+    return any(x.memory in own for x in (*stage.reads(), *stage.writes()))
 
 
 def _joins(call: Call, stage: Stage) -> bool:

@@ -7,6 +7,7 @@ same things of the same memory. Stages that need not wait for each other make an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -117,7 +118,12 @@ def _weight_norm(stage: Stage) -> Split | None:
 def _weight_norm_pullback(stage: Stage) -> Split | None:
     dw, v, g, *lengths = stage.calls[0].given
     reads = [(dw, 0), (v, 0), (g, 0), *((one, 1) for one in lengths)]
-    return _split(v.shape[0], LANES, reads, [(y, 0) for y in stage.calls[0].results]) if lengths else None
+    writes = [(y, 0) for y in stage.calls[0].results]
+    for update in stage.calls[1:]:
+        scalars = UPDATES[update.op.name][0]
+        reads += [*((x, WHOLE) for x in update.given[:scalars]), *((x, 0) for x in update.given[scalars:])]
+        writes += [(y, 0) for y in update.results]
+    return _split(v.shape[0], LANES, reads, writes) if lengths else None
 
 
 def _turn(stage: Stage) -> Split | None:
@@ -205,7 +211,8 @@ MAY_FAIL = ("weight_norm", "exponent", "finite", "index", "scatter", "cross_entr
 
 def may_fail(call: Call) -> bool:
     """Whether a call may leave the step with a status; what replaces old values waits for all that come before it."""
-    known = call.op.name == "weight_norm_pullback" and len(call.given) > 3  # lengths that were found to be above 0
+    given = {"weight_norm_pullback": 3, "weight_norm_linear_pullback": 4}.get(call.op.name, math.inf)
+    known = len(call.given) > given  # lengths that were found to be above 0
     return call.op.name.startswith(MAY_FAIL) and not known
 
 
