@@ -124,9 +124,19 @@ def _normalize_rows(w: Any, v: Any, g: Any) -> Any:
 
 
 @kernel
+def _folds(part: Any, factor: Any, scale: Any, count: Any) -> Any:
+    """Whether rows of float32 can be computed without float64, and without scaling each number of v.
+
+    part is 0 where nothing reaches a row, as for a unit that never fires.
+    """
+    near_one = within_or_zero(part, count, -NEAR_ONE, NEAR_ONE) and within(factor, count, -NEAR_ONE, NEAR_ONE)
+    return near_one and within(scale, count, -NEAR_ONE, NEAR_ONE)
+
+
+@kernel
 def _splits(part: Any, factor: Any, scale: Any) -> Any:
-    """Whether the first row can be computed in float32."""
-    near_one = within_or_zero(part, 1, -NEAR_ONE, NEAR_ONE) and within(factor, 1, -NEAR_ONE, NEAR_ONE)
+    """Whether the first row can be computed without float64."""
+    near_one = within(part, 1, -NEAR_ONE, NEAR_ONE) and within(factor, 1, -NEAR_ONE, NEAR_ONE)
     return near_one and within(scale, 1, -LARGE, LARGE)
 
 
@@ -153,22 +163,24 @@ def pull_back_rows(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> None
         along[i] *= inverse[i]
         part[i], factor[i] = along[i] * inverse[i], g[i, 0] * inverse[i]
         dg[i, 0] = along[i]
-    # part is 0 where nothing reaches a row, as for a unit that never fires
-    near_one = within_or_zero(part, count, -NEAR_ONE, NEAR_ONE) and within(factor, count, -NEAR_ONE, NEAR_ONE)
-    folds = v.itemsize == 4 and near_one and within(scale, count, -NEAR_ONE, NEAR_ONE)
-    if folds:
-        for i in range(count):
-            part[i], factor[i] = part[i] * scale[i], factor[i] * scale[i]
+    folds = v.itemsize == 4 and _folds(part, factor, scale, count)
+    for i in range(count if folds else 0):
+        part[i], factor[i] = part[i] * scale[i], factor[i] * scale[i]
     if v.itemsize == 4:
         split(high, low, part, count)
     for i in range(count):
         to, from_ct = dv.ctypes.data + i * dv.strides[0], ct.ctypes.data + i * ct.strides[0]
         start, real, n = v.ctypes.data + i * v.strides[0], v.dtype.type, v.shape[1]
-        if folds:
+        own = folds
+        if not folds and v.itemsize == 4 and _folds(part[i:], factor[i:], scale[i:], 1):
+            own = True  # its bits must not depend on the rows beside it
+            part[i], factor[i] = part[i] * scale[i], factor[i] * scale[i]
+            split(high[i:], low[i:], part[i:], 1)
+        if own:
             row_across_near(v, to, from_ct, start, real(1), high[i], low[i], real(factor[i]), real(1), n)
             continue
         first, after = in_turn(factor[i], scale[i])
-        if v.itemsize == 4 and _splits(part[i:], factor[i:], scale[i:]):  # not a matter of the rows beside it
+        if v.itemsize == 4 and _splits(part[i:], factor[i:], scale[i:]):
             row_across_split(v, to, from_ct, start, real(scale[i]), high[i], low[i], real(first), real(after), n)
         else:
             row_across(v, to, from_ct, start, scale[i], part[i], first, after, n)
