@@ -98,6 +98,34 @@ def test_every_unit_of_every_layer_has_mean_zero_and_the_scale_asked_for(
     assert all(p is q for p, q in zip(kept, net.parameters(), strict=True))
 
 
+class Shift(nn.Module):
+    def __init__(self, by: float) -> None:
+        self.by = by
+
+    def forward(self, x: Any) -> Any:
+        return x + self.by
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+@given(st.sampled_from([1e-140, 1.0, 3.7, 1e100]), st.sampled_from([1, 8, 60]), st.sampled_from([0.1, 1.0, 3.0]))
+def test_the_bound_holds_where_means_are_ten_thousand_spreads_and_summed_over_many_rows(
+    normalized: bool, size: float, count: int, scale: float
+) -> None:
+    signs = np.array([[(-1.0) ** (i & j).bit_count() for j in range(1, 64)] for i in range(64)])
+    x = size * (1e4 + np.tile(signs[:, :count], (64, 1)))  # columns at right angles, of one spread
+    first, second = nn.Linear(count, 5, dtype="float64"), nn.Linear(5, 4, dtype="float64")
+    for layer in (first, second):
+        units, inputs = layer.weight.shape
+        rows = np.arange(units)
+        layer.weight.data = np.where(np.arange(inputs) == (rows % inputs)[:, None], (-2.0) ** rows[:, None], 0)
+    net: Any = nn.Sequential(first, Shift(1e4 * scale), second)
+    net = nn.data_init(nn.weight_norm(net) if normalized else net, x, scale, std=None)
+    for t in before_activations(net, x):
+        assert np.all(off(t, scale) <= BOUND)
+    assert np.all(np.abs(np.abs(first.bias.numpy()) / scale - 1e4) <= 1e-6)
+    assert np.all(off(tg.jit(net.__call__)(x).detach().numpy(), scale) <= BOUND)
+
+
 @given(SEEDS, st.sampled_from([0.5, 1.0, 2.0]))
 def test_g_and_b_are_equations_5_and_6(seed: int, scale: float) -> None:
     x = 2 + batch(20, 3, seed)

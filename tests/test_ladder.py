@@ -5,6 +5,7 @@ is equation 3 in 60 digits (`testing/conformance/oracle.py`), which must equal e
 what rounding explains: a count of roundings, times half an ε, times each sum with its terms taken absolutely.
 """
 
+from dataclasses import replace
 from decimal import Decimal, localcontext
 
 import numpy as np
@@ -112,6 +113,55 @@ def test_no_product_of_large_and_small_numbers_leaves_the_range_on_its_way(dtype
     for fused, on in ((True, False), (True, True), *[(False, True)] * (dtype == np.float32)):
         with tg.kernels(on):
             held(climbed(*arrays, axis, fused), expected)
+
+
+def mixed_rows(dtype, seed, half):
+    """Rows of v, g and ∇w, of which each has sizes of its own, with ∇w anywhere, along v, across v, or 0.
+
+    What is across v has its numbers where v has zeros: their product is 0 to the last bit.
+    """
+    rng, count, least, most = np.random.default_rng(seed), 130, np.finfo(dtype).minexp, np.finfo(dtype).maxexp
+    sizes = [s * k for k in (0, 19, 29, 31, 59, 61, 101) for s in (1, -1)]
+    sizes += [least + 2 * ROOM, most - ROOM]
+    ends = {"v": [least - 20], "g": [most - 1], "ct": [least + ROOM]} if dtype == np.float32 else {}
+    powers = {name: rng.choice([*sizes, *ends.get(name, [])], (count, 1)) for name in ("v", "g", "ct")}
+    v, g, ct = (rng.uniform(1, 2, (count, n)) for n in (2 * half, 1, 2 * half))
+    lies, first = rng.integers(4, size=(count, 1)), np.arange(2 * half) < half
+    ct = np.where(lies == 1, v * (1 + 1e-6 * rng.standard_normal(v.shape)), ct)
+    v, ct = np.where((lies == 2) & first, 0, v), np.where((lies == 3) | (lies == 2) & ~first, 0, ct)
+    return tuple(np.ldexp(x, power).astype(dtype) for x, power in zip((v, g, ct), powers.values(), strict=True))
+
+
+def as_float64_has_it(truth):
+    """What may be missed in float32 by who computes in float64 until up to four roundings of the result."""
+    with localcontext(DIGITS):
+        few = 4 * abs(truth.value) / truth.roundings
+        return replace(truth, magnitude=few + truth.magnitude * Decimal(2.0**-29))
+
+
+@both
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5))
+def test_each_row_is_right_and_has_the_bits_that_it_has_alone(dtype, seed, half):
+    v, g, ct = mixed_rows(dtype, seed, half)
+
+    def results(v, g, ct):
+        v, g = leaves(v, g)
+        w = tg.weight_norm(v, g)
+        return [w, *w.gradient(v, g, cotangent=ct)]
+
+    whole, one = results(v, g, ct), Slices(v, g, 0)
+    expected = [one.weight(), *one.gradient(ct)]
+    held(whole, [as_float64_has_it(truth) for truth in expected] if dtype == np.float32 else expected)
+    alone = [results(v[i : i + 1], g[i : i + 1], ct[i : i + 1]) for i in range(len(v))]
+    for y, rows in zip(whole, zip(*alone, strict=True), strict=True):
+        np.testing.assert_array_equal(y.numpy(), np.concatenate([row.numpy() for row in rows]))
+
+
+def test_a_row_beside_one_that_needs_float64_is_rounded_as_it_is_alone():
+    row = [1.4652771949768066, 1.6235392093658447, 1.0941071510314941]  # to the last bit, float64 gives another w
+    v, g = np.array([row, [1e-42, 0, 0]], "f4"), np.array([[1.6310765743255615], [1]], "f4")
+    both = tg.weight_norm(v, g).numpy()
+    np.testing.assert_array_equal(both, [tg.weight_norm(v[i : i + 1], g[i : i + 1]).numpy()[0] for i in range(2)])
 
 
 @pytest.mark.parametrize(

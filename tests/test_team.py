@@ -10,12 +10,15 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
+from training import step_of
 
 import tinygrad_wn as tg
 from tinygrad_wn.compiled import plan, splits
+from tinygrad_wn.compiled.splits import split_of
 from tinygrad_wn.kernels import team as team_module
 from tinygrad_wn.kernels.atomic import NO_STATUS, STATUS, prepare_meetings, read_word
 from tinygrad_wn.kernels.entry import entry
@@ -144,6 +147,29 @@ def test_bits_do_not_depend_on_how_many_threads_share_a_step(sizes, rows, dtype,
     for others in found[1:]:
         for x, y in zip(found[0], others, strict=True):
             np.testing.assert_array_equal(x, y)
+
+
+RULES = {
+    "SGD": partial(tg.optim.SGD, lr=0.1),
+    "momentum": partial(tg.optim.SGD, lr=0.1, momentum=0.9),
+    "Adam": partial(tg.optim.Adam, lr=0.1),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("sizes", [(20, 40, 3), (130, 300, 5)], ids=["turned once", "in panels"])
+def test_the_plan_knows_all_memory_that_a_stage_writes(sizes, rule):
+    model = tg.nn.Sequential(*(tg.nn.Linear(*pair, rng=0) for pair in itertools.pairwise(sizes)))
+    tg.nn.weight_norm(model)
+    optimizer = RULES[rule](model.parameters())
+    recorders = [tg.NormRecorder(model, optimizer, every) for every in (1, 2)]
+    step, given = tg.jit(step_of(model, optimizer)), batch(sizes, 32)
+    step(*given)
+    assert step.newest.plan.team
+    for stage in step.newest.plan.stages:
+        known = {one.view.memory for one in split_of(stage).accesses if one.writes}
+        assert known == {x.memory for x in stage.writes()}, [call.op.name for call in stage.calls]
+    assert len(recorders[0].table()) == sum(sizes[1:])
 
 
 def test_rows_of_a_pullback_have_the_bits_that_they_have_alone():

@@ -137,13 +137,3 @@ def within(x: Any, count: Any, low: Any, high: Any) -> Any:
         exponent = (bits_of(x[i]) >> DIGITS & EXPONENTS) - BIAS
         outside |= (exponent - low) | (high - exponent)
     return outside >= 0
-
-
-@kernel
-def within_or_zero(x: Any, count: Any, low: Any, high: Any) -> Any:
-    """The same, but 0 is."""
-    outside = 0
-    for i in range(count):
-        exponent = (bits_of(x[i]) >> DIGITS & EXPONENTS) - BIAS
-        outside |= ((exponent - low) | (high - exponent)) & -(exponent != -BIAS)
-    return outside >= 0

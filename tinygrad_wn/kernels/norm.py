@@ -26,7 +26,6 @@ from .measure import (
     rows_at_once,
     split,
     within,
-    within_or_zero,
 )
 from .room import near
 from .rows import dots_of_rows, row_across_near, row_across_split, row_stretched, row_stretched_near
@@ -126,8 +125,8 @@ def _normalize_rows(w: Any, v: Any, g: Any) -> Any:
 
 @kernel
 def _splits(part: Any, factor: Any, scale: Any) -> Any:
-    """Whether the first row can be computed in float32."""
-    near_one = within_or_zero(part, 1, -MEDIUM, NEAR_ONE) and within(factor, 1, -NEAR_ONE, NEAR_ONE)
+    """Whether the first row can be computed without float64."""
+    near_one = within(part, 1, -MEDIUM, NEAR_ONE) and within(factor, 1, -NEAR_ONE, NEAR_ONE)
     return near_one and within(scale, 1, -LARGE, LARGE)
 
 
@@ -173,16 +172,11 @@ def _pull_back_near(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> Any
 
 
 @inlined
-def pull_back_rows(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> None:
-    """Rows of dv and dg by equation 3, no more than ROWS; dv may be ct. `kept` holds scales and inverse lengths."""
+def _pull_back_far(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> None:
+    """Rows of any size."""
     count, room, numbers = v.shape[0], near(np.float64), near(v)
     along, part, factor = room[:ROWS], room[ROWS : 2 * ROWS], room[2 * ROWS : 3 * ROWS]
     high, low, scale, inverse = numbers[:ROWS], numbers[ROWS : 2 * ROWS], kept[0], kept[1]
-    if v.shape[1] == 1:
-        _pull_back_single(dv, dg, kept, ct, v, g)
-        return
-    if v.itemsize == 4 and _pull_back_near(dv, dg, kept, ct, v, g):
-        return
     _dots(along, scale, ct, v)
     for i in range(count):
         along[i] *= inverse[i]
@@ -194,10 +188,31 @@ def pull_back_rows(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> None
         to, from_ct = dv.ctypes.data + i * dv.strides[0], ct.ctypes.data + i * ct.strides[0]
         start, real, n = v.ctypes.data + i * v.strides[0], v.dtype.type, v.shape[1]
         first, after = in_turn(factor[i], scale[i])
-        if v.itemsize == 4 and _splits(part[i:], factor[i:], scale[i:]):  # not a matter of the rows beside it
+        if v.itemsize == 4 and _splits(part[i:], factor[i:], scale[i:]):
             row_across_split(v, to, from_ct, start, real(scale[i]), high[i], low[i], real(first), real(after), n)
         else:
             row_across(v, to, from_ct, start, scale[i], part[i], first, after, n)
+
+
+@kernel
+def _pull_back_mixed(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> None:
+    """Rows of float32, of which some are far from 1: each has the bits that it has alone."""
+    for i in range(v.shape[0]):
+        j = i + 1
+        row = (dv[i:j], dg[i:j], kept[:, i:j], ct[i:j], v[i:j], g[i:j])
+        if not _pull_back_near(*row):
+            _pull_back_far(*row)
+
+
+@inlined
+def pull_back_rows(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> None:
+    """Rows of dv and dg by equation 3, no more than ROWS; dv may be ct. `kept` holds scales and inverse lengths."""
+    if v.shape[1] == 1:
+        _pull_back_single(dv, dg, kept, ct, v, g)
+    elif v.itemsize == 8:
+        _pull_back_far(dv, dg, kept, ct, v, g)
+    elif not _pull_back_near(dv, dg, kept, ct, v, g):
+        _pull_back_mixed(dv, dg, kept, ct, v, g)
 
 
 @kernel

@@ -40,9 +40,10 @@ def data_init(
     normalization act as in the mode that the model is in.
 
     Returns `model`. In float64 each mean is within 1e-10 of 0 and each σ within 1e-10 of `init_scale`, relatively,
-    where |μ|/σ ≤ 1e4. Raises, and changes nothing: ValueRangeError for a unit that is the same for every row, or not
-    finite, and for options out of range; StateError for a layer that is called twice or never, for layers that share a
-    weight, and for one that is not x·wᵀ + b; ShapeError where units do not have one g each.
+    where |μ|/σ ≤ 1e4 and sums of x·w do not cancel more than that. Raises, and changes nothing: ValueRangeError for a
+    unit that is the same for every row, or not finite, and for options out of range; StateError for a layer that is
+    called twice or never, for layers that share a weight, and for one that is not x·wᵀ + b; ShapeError where units do
+    not have one g each.
 
     >>> net = tg.nn.weight_norm(tg.nn.Sequential(tg.nn.Linear(3, 4), tg.nn.ReLU(), tg.nn.Linear(4, 2)))
     >>> x = tg.randn((100, 3), rng=0) + 5
@@ -143,14 +144,21 @@ def _starting(
         if bias is not None:
             bias.data = -mean * scale
         y = forward(*args, **kwargs)
-        new_mean, new_spread = _moments(_units(where, y, v))
-        off = np.abs(new_spread - init_scale) + (0 if bias is None else np.abs(new_mean))
-        if np.any(off > init_scale * (1e-3 + 8 * noise / spread)):
-            what = f"{where} is not x·wᵀ + b: it does not follow its g and b"
-            raise StateError(what, {"off by": off.max()}, hint="put its activation into a layer that follows")
-        return y
+        left, new_spread = _moments(_units(where, y, v))
+        off = np.abs(new_spread - init_scale) + (0 if bias is None else np.abs(left))
+        _check_follows(where, off, init_scale * (1e-3 + 8 * noise / spread))
+        if bias is None:
+            return y
+        bias.data = bias.numpy() - left  # what rounding left: of terms much larger than σ, summed over many rows
+        return forward(*args, **kwargs)
 
     return start
+
+
+def _check_follows(where: str, off: Array, most: Array) -> None:
+    if np.any(off > most):
+        what = f"{where} is not x·wᵀ + b: it does not follow its g and b"
+        raise StateError(what, {"off by": off.max()}, hint="put its activation into a layer that follows")
 
 
 def _check_called(missed: list[str]) -> None:

@@ -32,8 +32,9 @@ def check_weight_norm(
     """Judge implementations: a matrix with a column for each, and a row for each of `properties` (all by default).
 
     The verdict on a property is right, wrong with the smallest example that Hypothesis found on `examples` tries of
-    each check, or lacking. The same examples are drawn in every run. Raises LibraryMissingError without Hypothesis,
-    and ValueRangeError for a property that is not there, for names that are not distinct, and for nothing to judge.
+    each check, or lacking. The same examples are drawn in every run of the same code; Hypothesis also tries numbers
+    that stand in the sources that are loaded. Raises LibraryMissingError without Hypothesis, and ValueRangeError for a
+    property that is not there, for names that are not distinct, and for nothing to judge.
 
     >>> from tinygrad_wn.testing import Implementation, check_weight_norm
     >>> def weight(v, g, axis):

@@ -1,4 +1,4 @@
-"""Try every property of an implementation with Hypothesis, the same examples in every run."""
+"""Try every property of an implementation with Hypothesis, the same examples in every run of the same code."""
 
 from __future__ import annotations
 
