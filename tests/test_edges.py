@@ -12,7 +12,7 @@ from tinygrad_wn.kernels.layouts import AnyLayout
 from tinygrad_wn.kernels.linear import cotangents
 from tinygrad_wn.kernels.loss_rows import MOST_CLASSES, losses_and_slopes
 from tinygrad_wn.kernels.matmul import multiply_cut, product
-from tinygrad_wn.kernels.norm import pull_back_kept
+from tinygrad_wn.kernels.equation_3 import pull_back_kept
 from tinygrad_wn.kernels.panels import NOT_SCALED, PADDED, STRETCHED, turn
 from tinygrad_wn.kernels.rows import sum_of_rows
 from tinygrad_wn.kernels.turned import measure_turned

@@ -153,7 +153,7 @@ def weight_norm_pullback(to: Writer, stage: Stage) -> None:
         to.part(x, how, axis) for x, how, axis in ((dv, "writes", 0), (dg, "writes", 0), (lengths, "writes", 1))
     ]
     arguments += [to.part(x, "reads", 0) for x in (dw, v, g)]
-    to.add(to.linked_call("norm", "pull_back_kept", arguments, v.dtype))
+    to.add(to.linked_call("equation_3", "pull_back_kept", arguments, v.dtype))
 
 
 @shared("stop_gradient")

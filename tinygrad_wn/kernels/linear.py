@@ -9,12 +9,13 @@ import numpy as np
 
 from ..domains import Array
 from ..errors import zero_norm
+from .equation_3 import pull_back_rows
 from .jit import kernel, parallel_kernel, prange
 from .layouts import AnyLayout
 from .matmul import multiply, multiply_in_parts, product
 from .measure import LEAST, MOST, measure_inverse, rows_at_once
 from .memory import reads_c, writes
-from .norm import pull_back_rows, side_by_side
+from .norm import side_by_side
 from .panels import BY_COLUMN, BY_ROW, NOT_SCALED
 from .room import NEAR, near
 from .rows import row_times, sum_of_rows

@@ -13,9 +13,9 @@ from numba import types
 from numba.core import cgutils
 
 from .changes import FORMULAS
+from .equation_3 import across_factors, pull_back_rows
 from .jit import inlined, kernel
 from .measure import ROWS
-from .norm import across_factors, pull_back_rows
 from .room import near
 from .rows import across
 from .rules import adam_numbers
