@@ -7,14 +7,15 @@ import sys
 import numpy as np
 import pytest
 
+from tinygrad_wn.kernels.equation_3 import pull_back_kept
 from tinygrad_wn.kernels.jit import COMPILED
 from tinygrad_wn.kernels.layouts import AnyLayout
 from tinygrad_wn.kernels.linear import cotangents
 from tinygrad_wn.kernels.loss_rows import MOST_CLASSES, losses_and_slopes
 from tinygrad_wn.kernels.matmul import multiply_cut, product
-from tinygrad_wn.kernels.equation_3 import pull_back_kept
 from tinygrad_wn.kernels.panels import NOT_SCALED, PADDED, STRETCHED, turn
 from tinygrad_wn.kernels.rows import sum_of_rows
+from tinygrad_wn.kernels.steps import pull_back_and_roll
 from tinygrad_wn.kernels.turned import measure_turned
 from tinygrad_wn.kernels.vector import VECTOR_BYTES
 
@@ -74,6 +75,8 @@ def test_products_and_norms_of_a_layer_stay_inside_of_their_arrays(dtype, front)
     measured = AnyLayout(measure_turned, "out 2, out 2 A float64, out 2, in 2, in 2")[size]
     back = AnyLayout(cotangents, "out 2, in 2, in 2, out 2, in 2, flag")[size]
     kept_back = AnyLayout(pull_back_kept, "out 2, out 2, out 2 A float64, in 2, in 2, in 2")[size]
+    rolled = "out 2, out 2 A float64, in 2, out 2, out 2, out 2, real, real, flag, real"
+    rolled_back = AnyLayout(pull_back_and_roll, rolled)[size]
     turned, summed = AnyLayout(turn, "out 2, in 2")[size], AnyLayout(sum_of_rows, "out 1 C, in 2")[size]
     none, unscaled, nothing, never = np.empty(0, dtype), np.empty((2, 0), dtype), np.empty((2, 0), dtype), -np.inf
     none.flags.writeable = nothing.flags.writeable = False
@@ -106,8 +109,14 @@ def test_products_and_norms_of_a_layer_stay_inside_of_their_arrays(dtype, front)
         summed(db, ct)
         np.testing.assert_allclose(db, ct.sum(0), **close)
         along = np.sum(dw * w, 1, keepdims=True) / g
+        slopes, new, state = edge(dw.copy()), edge(v.copy()), edge(np.ones_like(v))
         kept_back(dw, dg, kept, shown(dw), v, g)
         np.testing.assert_allclose(dg, along, **close)
+        dg[:] = 0
+        rolled_back(dg, kept, g, new, state, slopes, 0.5, 0.9, False, 0.0)
+        np.testing.assert_allclose(dg, along, **close)
+        np.testing.assert_allclose(state, dw.astype(np.float64) + 0.9, **close)
+        np.testing.assert_allclose(new, v - 0.5 * state.astype(np.float64), **close)
 
 
 @pytest.mark.parametrize("front", [False, True], ids=["behind", "before"])
