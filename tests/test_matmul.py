@@ -85,6 +85,7 @@ def test_a_normalized_layer_is_the_layer_of_the_built_weight(
     assert (np.abs(dv - np.sign(g) * scale * across) <= 2 * scale * lost).all()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("wanted", [flags for flags in product([False, True], repeat=4) if any(flags[:3])])
 def test_what_nobody_wants_changes_nothing_else(wanted: tuple[bool, ...]) -> None:
     ct, x, v, g = (drawn(s, np.float32, seed) for seed, s in enumerate([(5, 3), (5, 7), (3, 7), (3, 1)]))
