@@ -98,7 +98,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def test_the_default_run_reaches_96_percent_with_and_without_weight_normalization(tmp_path: Path) -> None:
     """In a process of its own, as users start it; as it is set up."""
     process = background("train", folder=tmp_path, NUMBA_DISABLE_JIT="0")
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (0, "")
     folder = tmp_path / "runs" / "digits"
     assert names(folder) == FILES
@@ -225,7 +225,7 @@ def test_the_number_of_threads_changes_no_bit(tmp_path: Path) -> None:
         threads = {f"{name}_NUM_THREADS": count for name in ("OPENBLAS", "OMP", "MKL", "NUMBA")}
         sizes = ["--hidden", 128, "--batch", 64, "--epochs", 2]
         process = background("train", "--data", data, *sizes, "--out", tmp_path / count, **threads)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=300)
         assert (process.returncode, err) == (0, "")
     assert states(tmp_path / "1") == states(tmp_path / "2")
     assert history(tmp_path / "1") == history(tmp_path / "2")
