@@ -27,6 +27,11 @@ every_op = each(lambda op: True)
 every_smooth_op = each(lambda op: op.gradient)
 every_elementwise_op = each(lambda op: op.elementwise and len(op.input_names) > 1)
 every_kernel = each(lambda op: op.kernel is not None)
+kernels_or_definitions = pytest.mark.parametrize(
+    "on", [pytest.param(on, marks=pytest.mark.once) for on in (True, False)], ids=["kernels", "definitions"]
+)
+"""A test that asks for `tg.kernels(on)` does the same whatever the process begins with."""
+
 floats: st.SearchStrategy[Any] = st.sampled_from([np.float32, np.float64])
 
 SMOOTHED: dict[str, Callable[..., tuple[Array, ...]]] = {

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from every_op import kernels_or_definitions
 from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -16,7 +17,6 @@ from tinygrad_wn.testing.strategies import layouts
 
 REDUCTIONS = ["none", "sum", "mean"]
 SIZES = [(1, 1), (1, 2), (3, 1), (0, 4), (2, 3), (5, 10), (33, 17), (64, 10), (600, 10), (3, 1500), (2, 5000)]
-both_ways = pytest.mark.parametrize("on", [True, False], ids=["kernel", "definition"])
 every_reduction = pytest.mark.parametrize("reduction", REDUCTIONS)
 every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
@@ -76,6 +76,7 @@ rows = calls()
 any_numbers = calls(st.floats(width=32) | st.sampled_from([0.0, 1.0, 1e30, -1e30, 3e38, -3e38, -np.inf]))
 
 
+@pytest.mark.once
 @given(rows | any_numbers, st.sampled_from(REDUCTIONS))
 def test_the_kernel_is_its_definition(call: Any, reduction: str) -> None:
     x, *_ = call
@@ -87,7 +88,7 @@ def test_the_kernel_is_its_definition(call: Any, reduction: str) -> None:
         np.testing.assert_allclose(fast, slow, rtol, least)
 
 
-@both_ways
+@kernels_or_definitions
 @given(rows)
 def test_losses_and_gradients_are_exact_but_for_rounding(on: bool, call: Any) -> None:
     x, target, _ = call
@@ -97,7 +98,7 @@ def test_losses_and_gradients_are_exact_but_for_rounding(on: bool, call: Any) ->
     assert (np.abs(gradient(on, x, target) - slopes) <= lost(x)[:, None] * np.abs(slopes) + least).all()
 
 
-@both_ways
+@kernels_or_definitions
 @given(calls(st.floats(-(2.0**100), 2.0**100, width=32)))
 def test_no_loss_is_negative(on: bool, call: Any) -> None:
     x, target, weight = call
@@ -105,7 +106,7 @@ def test_no_loss_is_negative(on: bool, call: Any) -> None:
         assert (loss(on, x, target, weight, reduction) >= 0).all()
 
 
-@both_ways
+@kernels_or_definitions
 @given(rows)
 def test_the_gradient_of_a_row_sums_to_zero_and_only_the_target_rises(on: bool, call: Any) -> None:
     x, target, weight = call
@@ -116,7 +117,7 @@ def test_the_gradient_of_a_row_sums_to_zero_and_only_the_target_rises(on: bool, 
     assert (np.where(places, -slopes, slopes) >= 0).all()
 
 
-@both_ways
+@kernels_or_definitions
 @every_reduction
 @given(st.integers(-(2**12), 2**12), rows, st.integers(0, 99))
 def test_a_constant_added_to_rows_changes_no_bit(on: bool, reduction: str, constant: int, call: Any, seed: int) -> None:
@@ -128,7 +129,7 @@ def test_a_constant_added_to_rows_changes_no_bit(on: bool, reduction: str, const
         np.testing.assert_array_equal(moved, f(on, whole, *rest, reduction))
 
 
-@both_ways
+@kernels_or_definitions
 @given(rows, st.randoms(use_true_random=False))
 def test_the_order_of_classes_and_rows_does_not_matter(on: bool, call: Any, random: Any) -> None:
     x, target, weight = call
@@ -141,7 +142,7 @@ def test_the_order_of_classes_and_rows_does_not_matter(on: bool, call: Any, rand
     np.testing.assert_allclose(gradient(on, *turned), gradient(on, *call)[places][:, classes], rtol, least)
 
 
-@both_ways
+@kernels_or_definitions
 @given(rows)
 def test_reductions_and_weights_are_sums_and_factors_of_the_rows(on: bool, call: Any) -> None:
     x, target, weight = call
@@ -175,7 +176,7 @@ def test_derivatives_of_first_and_second_order_are_slopes(reduction: str, weight
     assert gradcheck(f, [x, weight] if weighted else [x], order=2)
 
 
-@both_ways
+@kernels_or_definitions
 @every_dtype
 def test_equal_logits_are_chances_of_one_in_all(on: bool, dtype: str) -> None:
     for classes in (1, 2, 10, 300):
@@ -186,7 +187,7 @@ def test_equal_logits_are_chances_of_one_in_all(on: bool, dtype: str) -> None:
             np.testing.assert_allclose(gradient(on, x, target), expected, 4 * float(np.finfo(dtype).eps))
 
 
-@both_ways
+@kernels_or_definitions
 @every_dtype
 def test_a_row_that_is_nearly_certain_keeps_its_small_loss(on: bool, dtype: str) -> None:
     for gap in (20.0, 46.0, 80.0, 600.0 if dtype == "float64" else 85.0):
@@ -197,7 +198,7 @@ def test_a_row_that_is_nearly_certain_keeps_its_small_loss(on: bool, dtype: str)
         np.testing.assert_allclose(gradient(on, x, np.array([0, 1])), expected, rtol)
 
 
-@both_ways
+@kernels_or_definitions
 @every_dtype
 def test_ties_at_the_top_share_what_there_is(on: bool, dtype: str) -> None:
     x, target = np.array([[5, 5, -900], [-900, 5, 5], [5, 5, 5]], dtype), np.array([1, 0, 2])
@@ -207,7 +208,7 @@ def test_ties_at_the_top_share_what_there_is(on: bool, dtype: str) -> None:
     np.testing.assert_allclose(gradient(on, x, target), slopes, rtol)
 
 
-@both_ways
+@kernels_or_definitions
 @every_dtype
 def test_logits_at_the_ends_of_the_range(on: bool, dtype: str) -> None:
     inf = np.inf
@@ -232,7 +233,7 @@ def test_logits_at_the_ends_of_the_range(on: bool, dtype: str) -> None:
     np.testing.assert_array_equal(gradient(on, x, target), [slopes for *_, slopes in known])
 
 
-@both_ways
+@kernels_or_definitions
 def test_no_rows_have_no_losses_and_no_mean(on: bool) -> None:
     x, target = np.zeros((0, 3), np.float32), np.zeros(0, np.int64)
     assert loss(on, x, target).shape == (0,)
@@ -242,7 +243,7 @@ def test_no_rows_have_no_losses_and_no_mean(on: bool) -> None:
         assert gradient(on, x, target, reduction=reduction).shape == (0, 3)
 
 
-@both_ways
+@kernels_or_definitions
 def test_rows_of_weight_zero_count_for_nothing(on: bool) -> None:
     x, target, weight = np.array([[1.0, 2.0], [3.0, -1.0]]), np.array([0, 1]), np.array([0.0, 2.0])
     np.testing.assert_allclose(loss(on, x, target, weight), [0, 2 * np.log1p(np.exp(4.0))])
@@ -251,7 +252,7 @@ def test_rows_of_weight_zero_count_for_nothing(on: bool) -> None:
     assert np.isnan(loss(on, x, np.array([0, 0]), weight, "mean"))
 
 
-@both_ways
+@kernels_or_definitions
 def test_one_row_needs_no_axis_of_rows(on: bool) -> None:
     x = np.array([1.0, 2.0, 0.5], np.float32)
     for reduction in REDUCTIONS:
@@ -262,7 +263,7 @@ def test_one_row_needs_no_axis_of_rows(on: bool) -> None:
         np.testing.assert_array_equal(slopes, gradient(on, x[None], np.array([1]), None, reduction)[0])
 
 
-@both_ways
+@kernels_or_definitions
 @pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16, np.int32, np.uint32, np.int64, np.uint64])
 def test_targets_may_be_any_integers(on: bool, kind: Any) -> None:
     x, target = np.random.default_rng(0).standard_normal((6, 5)), np.array([0, 1, 2, 3, 4, 0])
@@ -270,7 +271,7 @@ def test_targets_may_be_any_integers(on: bool, kind: Any) -> None:
         np.testing.assert_array_equal(f(on, x, target.astype(kind)), f(on, x, target))
 
 
-@both_ways
+@kernels_or_definitions
 @every_reduction
 @pytest.mark.parametrize("wrong", [-1, 3, 2**40, -(2**63)])
 @pytest.mark.parametrize("row", [0, 1, 499])
@@ -282,7 +283,7 @@ def test_a_target_that_is_no_class_is_refused_wherever_it_is(on: bool, reduction
             f(on, x, target, None, reduction)
 
 
-@both_ways
+@kernels_or_definitions
 def test_a_target_that_only_fits_without_its_sign_is_refused(on: bool) -> None:
     for f in (loss, gradient):
         with pytest.raises(ValueRangeError, match=r"class +: 18446744073709551615"):

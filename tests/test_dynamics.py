@@ -16,21 +16,9 @@ import tinygrad_wn as tg
 from tinygrad_wn import dynamics, nn, optim
 from tinygrad_wn.dynamics import FIELDS
 from tinygrad_wn.errors import DTypeError, StateError, ValueRangeError, ZeroNormError
-from tinygrad_wn.kernels import notes, rules
-from tinygrad_wn.kernels.jit import kernels_are_on
-from tinygrad_wn.kernels.layouts import AnyLayout
 
 SEEDS = st.integers(0, 2**32)
 LAW = 1e-12
-ADDRESSES = "out 3, count, count, count"
-NOTED = {
-    "descend": AnyLayout(notes.descend_noted, f"{ADDRESSES}, out 1 C, in 1 C, real, real"),
-    "roll": AnyLayout(notes.roll_noted, f"{ADDRESSES}, out 1 C, out 1 C, in 1 C, real, real, flag, real"),
-    "adapt": AnyLayout(
-        notes.adapt_noted, f"{ADDRESSES}, {'out 1 C, ' * 3}in 1 C, real, real, real, real, real, real, flag"
-    ),
-}
-"""Updates that take notes, for the types that compiled steps ask for."""
 BREAKERS: dict[str, Callable[[Any], Any]] = {
     "momentum": lambda net: optim.SGD(net.parameters(), lr=0.1, momentum=0.9),
     "Adam": lambda net: optim.Adam(net.parameters(), lr=0.01),
@@ -233,135 +221,6 @@ def test_a_step_that_fails_is_not_recorded() -> None:
     net.load_state_dict(good)
     step(*batch(1))
     assert recorder.table()["step"].tolist() == [1] * 8 + [2] * 8
-
-
-# Compiled steps
-
-
-def forms(dtype: str) -> Any:
-    """A layer of each form: rows and s = log g, columns, and one length for all."""
-    layers: list[Any] = []
-    for i, options in enumerate([{"axis": 0, "log_scale": True}, {"axis": 1}, {"axis": None}]):
-        layers += [nn.weight_norm(nn.Linear(4, 4, dtype=dtype, rng=i), **options), nn.Tanh()]
-    return nn.Sequential(*layers)
-
-
-COMPILED: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "SGD": ("float64", lambda p: optim.SGD(p, lr=0.5)),
-    "momentum": ("float32", lambda p: optim.SGD(p, lr=0.1, momentum=0.9)),
-    "AdamW": ("float64", lambda p: optim.AdamW(p, lr=0.01)),
-}
-
-
-@pytest.mark.parametrize("name", COMPILED)
-def test_compiled_steps_take_the_same_notes_whatever_is_done_between_them(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dynamics, "ROOM", 3)
-    dtype, make = COMPILED[name]
-    tables, ends = [], []
-    for compiled in (False, True):
-        net = forms(dtype)
-        optimizer = make(net.parameters())
-        step = step_of(net, optimizer)
-        step = tg.jit(step) if compiled else step
-        if name == "SGD":
-            step(*batch(0, dtype))  # recorders come when the step is compiled already
-        recorders = [tg.NormRecorder(net, optimizer, every) for every in (1, 2)]
-        schedule, before, rates = optim.Step(optimizer, every=5, factor=0.5), net.state_dict(), []
-        for i in range(14):
-            if i == 4:
-                net.load_state_dict(before)
-            if i == 6:
-                nn.retract(net)
-            rates.append(optimizer.param_groups[0]["lr"])
-            step(*batch(i, dtype))
-            schedule.step()
-        tables.append([one.table() for one in recorders])
-        table = tables[-1][0].reshape(14, -1)
-        used = table["effective_lr"] * (table["norm"] / table["g"]) ** 2
-        assert_allclose(used, np.broadcast_to(np.reshape(rates, (-1, 1)), used.shape), rtol=1e-12)
-        ends.append(net.state_dict())
-    close = 1e-9 if dtype == "float64" else 1e-3
-    for eager, own in zip(*tables, strict=True):
-        assert_array_equal(own["step"], eager["step"])
-        for field in FIELDS:
-            assert_allclose(own[field], eager[field], rtol=close, atol=close if field == "cosine" else 0)
-    assert_array_equal(tables[1][1], tables[1][0][tables[1][0]["step"] % 2 == 0])
-    if name == "SGD":
-        assert np.all(residual(tables[1][0]) <= LAW)
-    for one in ends[0]:
-        assert_allclose(ends[1][one], ends[0][one], rtol=close, atol=close)
-
-
-def test_an_epoch_in_one_call_is_recorded_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dynamics, "ROOM", 3)
-    tables = []
-    xs, ys = (np.stack(some) for some in zip(*map(batch, range(8)), strict=True))
-    for scanned in (False, True):
-        net = mlp()
-        optimizer = optim.SGD(net.parameters(), lr=0.5)
-        recorder = tg.NormRecorder(net, optimizer, 1)
-        step = tg.jit(step_of(net, optimizer))
-        if scanned:
-            tg.scan(step, xs, ys)
-        else:
-            for x, y in zip(xs, ys, strict=True):
-                step(x, y)
-        tables.append(recorder.table())
-    assert_array_equal(tables[1], tables[0])
-
-
-def test_threads_take_the_same_notes_as_one() -> None:
-    rng = np.random.default_rng(0)
-    x, y = rng.standard_normal((64, 300)).astype("f4"), rng.integers(0, 10, 64)
-    threads, tables = tg.get_num_threads(), []
-    for count in (1, 2):
-        tg.set_num_threads(count)
-        net = nn.weight_norm(nn.Sequential(nn.Linear(300, 128, rng=0), nn.ReLU(), nn.Linear(128, 10, rng=1)))
-        optimizer = optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
-        recorder = tg.NormRecorder(net, optimizer, 1)
-        step = tg.jit(step_of(net, optimizer))
-        for _ in range(4):
-            step(x, y)
-        assert step.newest.plan.team
-        tables.append(recorder.table())
-    tg.set_num_threads(threads)
-    assert_array_equal(tables[1], tables[0])
-    assert_allclose(tables[0]["actual"][:-138], tables[0]["norm"][138:], rtol=1e-7)
-
-
-# The pass that updates v
-
-
-@pytest.mark.skipif(not kernels_are_on(), reason="kernels alone")
-@given(SEEDS, st.sampled_from([np.float32, np.float64]), st.sampled_from([1, 3, 20, 2050]), st.sampled_from([0, -99]))
-def test_updates_that_take_notes_are_the_updates_bit_for_bit(seed: int, dtype: Any, count: int, k: int) -> None:
-    rng = np.random.default_rng(seed)
-    rows, size = int(rng.integers(1, 10)), np.dtype(dtype).itemsize
-    decay, flag = float(rng.choice([0, 0.01])), bool(rng.integers(2))
-    v = np.ldexp(rng.standard_normal((rows, count)), k * (1 if size == 4 else 5)).astype(dtype)
-    for name, outs, numbers in (
-        ("descend", 1, (0.1, decay)),
-        ("roll", 2, (0.1, 0.9, flag, decay)),
-        ("adapt", 3, (0.1, 3.0, 0.9, 0.999, 1e-8, decay, flag)),
-    ):
-        arrays = [v.flatten(), *(np.ldexp(rng.random(v.size), k).astype(dtype) for _ in range(outs))]
-        own = [x.copy() for x in arrays]
-        getattr(rules, name)(*arrays, *numbers)
-        noted, expected = np.zeros((2, 2, 5, rows), dtype)
-        notes.noted_lengths(noted, noted, 2, v, np.ones((rows, 1), dtype), axis=0, every=2)
-        noted[0], expected[:] = np.nan, noted
-        for place in (0, 3):
-            before = [x.copy() for x in own]
-            NOTED[name][size](noted, place, 2, count, *own, *numbers)
-            if place == 0:
-                assert all(map(np.array_equal, own, arrays))
-                own = before
-        assert all(map(np.array_equal, own, arrays))
-        notes.noted_changes(expected, expected, 3, v, arrays[0].reshape(v.shape), axis=0, every=2)
-        assert np.all(np.isnan(noted[0]))
-        assert_allclose(noted[1], expected[1], rtol=1e-5 if size == 4 else 1e-13, atol=1e-6 if size == 4 else 1e-14)
 
 
 # Where the numbers go

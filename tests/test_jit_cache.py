@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import tinygrad_wn as tg
-from tinygrad_wn import nn, optim
+from tinygrad_wn import cli, nn, optim
 from tinygrad_wn.kernels.address import address_of
 from tinygrad_wn.kernels.atomic import WORDS
 from tinygrad_wn.kernels.emitted import cache_folder, clear_cache, load
@@ -162,3 +162,14 @@ def test_steps_leave_nothing_behind_but_the_loss() -> None:
         tracemalloc.stop()
     assert after - before < 1000
     assert peak - before < 4000  # a loss, a tensor around it, and a tuple of arguments
+
+
+def test_compiled_steps_are_counted_and_removed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TINYGRAD_WN_CACHE", str(tmp_path / "steps"))
+    assert cli.main(["cache"]) == 0
+    assert capsys.readouterr().out == f"0 compiled steps in {tmp_path / 'steps'}\n"
+    tg.jit(lambda x: 3.25 * x)(tg.ones(3))
+    assert cli.main(["cache"]) == 0
+    assert capsys.readouterr().out.startswith("1 compiled steps")
+    assert cli.main(["cache", "--clear"]) == 0
+    assert list((tmp_path / "steps").glob("**/step_*")) == []

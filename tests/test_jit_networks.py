@@ -29,7 +29,7 @@ SMOOTH = [nn.Tanh, nn.Sigmoid, nn.GELU]
 ACTIVATIONS = [*SMOOTH, nn.ReLU, nn.LeakyReLU, lambda: nn.LeakyReLU(0.2), nn.Sequential]
 STEPS = 3
 PHASES = [Phase.explicit, Phase.reuse, Phase.generate]  # a network is shown as it is: each try to shrink it is compiled
-some = settings(max_examples=max(settings.default.max_examples // 4, 1), deadline=None, phases=PHASES)
+some = settings(max_examples=max(settings.default.max_examples // 5, 1), deadline=None, phases=PHASES)
 both = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 

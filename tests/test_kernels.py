@@ -10,6 +10,8 @@ from tinygrad_wn.errors import ZeroNormError
 from tinygrad_wn.op import OPS
 from tinygrad_wn.ops.norm import g_shape
 
+pytestmark = pytest.mark.once
+
 whole_range = {
     np.float32: st.floats(width=32, allow_subnormal=False),
     np.float64: st.floats(min_value=-1e300, max_value=1e300) | st.sampled_from([np.nan, np.inf, -np.inf]),

@@ -10,6 +10,7 @@ from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
+from every_op import kernels_or_definitions
 from hypothesis import Phase, example, given, settings, strategies as st
 from test_weight_norm import axes_for, leaves
 
@@ -87,6 +88,7 @@ def troubles(draw, dtype, wild=False):
     return *numbers(shape, axis, dtype, seed, draw(sizes), parallel, others), axis
 
 
+@pytest.mark.once
 @both
 @given(data=st.data())
 def test_every_rung_equals_decimal_arithmetic_to_the_second_order(dtype, data):
@@ -105,6 +107,7 @@ def test_every_rung_equals_decimal_arithmetic_to_the_second_order(dtype, data):
             held(climbed(leaf, g, ct, a, b, axis, fused), expected)
 
 
+@pytest.mark.once
 @both
 @given(data=st.data())
 def test_no_product_of_large_and_small_numbers_leaves_the_range_on_its_way(dtype, data):
@@ -164,6 +167,7 @@ def test_a_row_beside_one_that_needs_float64_is_rounded_as_it_is_alone():
     np.testing.assert_array_equal(both, [tg.weight_norm(v[i : i + 1], g[i : i + 1]).numpy()[0] for i in range(2)])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("dtype", "v", "g", "ct"),
     [
@@ -268,7 +272,7 @@ def test_a_compiled_step_equals_decimal_arithmetic_to_the_second_order(shape, ax
 
 
 @both
-@pytest.mark.parametrize("on", [True, False], ids=["kernels", "definitions"])
+@kernels_or_definitions
 @pytest.mark.parametrize("axis", [0, 1])
 def test_a_slice_of_zeros_has_no_second_derivative_either(dtype, on, axis):
     v, g, ct, a, b = numbers((3, 3), axis, dtype, 0, 0, False)
@@ -313,6 +317,7 @@ def test_the_scale_of_v_changes_no_bit_of_a_layer(dtype, data):
             np.testing.assert_array_equal(other, one)
 
 
+@pytest.mark.once
 @both
 @given(data=st.data())
 def test_the_scale_of_v_changes_no_bit_of_w_over_the_whole_range(dtype, data):

@@ -16,6 +16,7 @@ from tinygrad_wn.op import Op
 from tinygrad_wn.testing.strategies import calls
 
 
+@pytest.mark.once
 @every_op
 @given(data=st.data())
 def test_the_shape_rule_tells_the_shape_of_kernel_and_definition(op: Op[...], data: st.DataObject) -> None:
@@ -27,6 +28,7 @@ def test_the_shape_rule_tells_the_shape_of_kernel_and_definition(op: Op[...], da
         assert (tuple(one.shape for one in y) if isinstance(y, tuple) else y.shape) == said
 
 
+@pytest.mark.once
 @every_op
 @given(data=st.data())
 def test_results_have_the_common_dtype_of_the_float_inputs(op: Op[...], data: st.DataObject) -> None:
@@ -67,6 +69,7 @@ def test_integers_are_promoted_as_numpy_promotes_them(op: Op[...], data: st.Data
             assert y.dtype.kind in "iub" or y.dtype == params.get("dtype", np.float64)
 
 
+@pytest.mark.once
 @every_kernel
 @given(data=st.data())
 def test_the_kernel_equals_the_definition(op: Op[...], data: st.DataObject) -> None:
@@ -93,6 +96,7 @@ def terms(op: Op[...], arrays: tuple[Any, ...], params: Any) -> float:
     return max(float(np.max(y, initial=0.0)) for y in outputs(op.definition(*sizes, **params)))
 
 
+@pytest.mark.once
 @every_kernel
 @given(data=st.data())
 def test_the_kernel_runs_where_kernels_are_on_and_nowhere_else(op: Op[...], data: st.DataObject) -> None:
@@ -109,6 +113,7 @@ def test_the_kernel_runs_where_kernels_are_on_and_nowhere_else(op: Op[...], data
             op(*arrays, **params)
 
 
+@pytest.mark.once
 @every_op
 @given(data=st.data())
 def test_an_empty_call_is_refused_or_gives_shapes_that_fit(op: Op[...], data: st.DataObject) -> None:
@@ -129,6 +134,7 @@ def test_an_empty_call_is_refused_or_gives_shapes_that_fit(op: Op[...], data: st
                 assert [one.shape for one in pushed] == [one.shape for one in outputs(y)]
 
 
+@pytest.mark.once
 @every_op
 @given(data=st.data())
 def test_inputs_are_read_and_never_written(op: Op[...], data: st.DataObject) -> None:
@@ -158,6 +164,7 @@ def test_a_result_that_shares_memory_shares_the_version_as_well(op: Op[...], dat
 SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e30, -1e30, 1e-30]
 
 
+@pytest.mark.once
 @every_op
 @given(data=st.data())
 def test_no_value_raises_a_warning_or_an_error(op: Op[...], data: st.DataObject) -> None:

@@ -37,10 +37,19 @@ def stacks(n: int = 7) -> tuple[Any, Any]:
     return rng.standard_normal((n, 6, 5)).astype("f4"), rng.integers(0, 3, (n, 6))
 
 
-@pytest.mark.parametrize("adam", [False, True])
-@pytest.mark.parametrize("dropout", [False, True])
-@pytest.mark.parametrize("clip", [None, 0.2, 1e9])
+@pytest.mark.parametrize(
+    ("adam", "dropout", "clip"),
+    [
+        (False, True, None),
+        (True, False, None),
+        (False, False, 0.2),
+        (True, True, 0.2),
+        (False, True, 1e9),
+        (True, False, 1e9),
+    ],
+)
 def test_calls_scans_and_eager_steps_do_the_same(adam: bool, dropout: bool, clip: float | None) -> None:
+    """Each is compiled, so every two options meet, and not every three."""
     found = []
     for compiled, scanned in ((False, False), (True, False), (False, True), (True, True)):
         tg.seed(0)

@@ -78,6 +78,7 @@ FORMULAS: dict[str, Callable[..., Any]] = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("op", [OPS[name] for name in FORMULAS], ids=FORMULAS.keys())
 @given(data=st.data())
 def test_values_equal_the_formula(op: Op[...], data: st.DataObject) -> None:

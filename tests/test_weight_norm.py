@@ -8,6 +8,7 @@ from itertools import chain, combinations
 
 import numpy as np
 import pytest
+from every_op import kernels_or_definitions
 from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -169,7 +170,7 @@ def test_float64_at_the_ends_of_its_range(fused, scale):
 
 
 @pytest.mark.parametrize("k", [-1000, -500, 500, 1000])
-@pytest.mark.parametrize("on", [True, False], ids=["kernels", "definitions"])
+@kernels_or_definitions
 @forms
 def test_float64_gradients_at_the_ends_of_the_range(fused, on, k):
     v, g, ct = np.array([[3.0, 4.0], [-5.0, 12.0]]), np.array([[5.0], [13.0]]), np.array([[1.0, 2.0], [3.0, 4.0]])
@@ -295,7 +296,7 @@ def test_layout_in_memory_does_not_matter(fused, problem):
 
 
 @forms
-@pytest.mark.parametrize("on", [True, False], ids=["kernels", "definitions"])
+@kernels_or_definitions
 def test_a_slice_of_norm_zero_is_named(fused, on):
     v = np.ones((3, 2, 2), np.float32)
     v[1, :, 1] = 0
@@ -351,7 +352,7 @@ def test_nothing_lies_across_a_slice_of_one_number(dtype: str) -> None:
     np.testing.assert_array_equal([to_v.numpy(), to_g.numpy()], 0)
 
 
-@pytest.mark.parametrize("on", [True, False], ids=["kernels", "definitions"])
+@kernels_or_definitions
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_what_is_not_finite_shows_across_a_slice_of_one_number_as_well(on: bool, dtype: str) -> None:
     v, g, ct = np.full((3, 1), 2, dtype), np.full((3, 1), 3, dtype), np.array([[np.nan], [np.inf], [1]], dtype)

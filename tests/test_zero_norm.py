@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from every_op import kernels_or_definitions
 from hypothesis import given, strategies as st
 
 import tinygrad_wn as tg
@@ -98,7 +99,7 @@ def killed(data: dict[str, Array], dead: Array) -> dict[str, Array]:
 
 @policies
 @forms
-@pytest.mark.parametrize("on", [True, False], ids=["kernels", "definitions"])
+@kernels_or_definitions
 @given(problems())
 def test_a_zero_slice_is_filled_in_every_order_and_all_others_stay_as_they_are(
     zero: str, fill: float, fused: bool, on: bool, problem: tuple[dict[str, Array], Any, Array]
@@ -125,7 +126,7 @@ def test_a_policy_changes_no_bit_where_no_slice_is_zero(
 
 
 @policies
-@pytest.mark.parametrize("on", [True, False], ids=["kernels", "definitions"])
+@kernels_or_definitions
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @given(seed=st.integers(0, 2**32), rows=st.integers(2, 70), columns=st.integers(1, 40), dead=st.integers(0, 69))
 def test_a_row_of_zeros_might_as_well_not_be_there(
@@ -143,7 +144,7 @@ def test_a_row_of_zeros_might_as_well_not_be_there(
         np.testing.assert_array_equal(y[row[:, 0]], np.full_like(y[:1], fill))
 
 
-@pytest.mark.parametrize("on", [True, False], ids=["kernels", "definitions"])
+@kernels_or_definitions
 @forms
 def test_what_reaches_a_zero_slice_goes_nowhere_even_if_it_is_not_finite(fused: bool, on: bool) -> None:
     v, g = np.array([[0.0, 0.0], [3.0, 4.0]], "f4"), np.array([[np.inf], [5.0]], "f4")
