@@ -1,7 +1,7 @@
 """A step of v in one pass over memory: equation 3 gives ∇v number by number, and the rule of an optimizer takes it.
 
 ∇v is never written. The rules are those of `rules.py`, operation for operation, so that new values are the same bit for
-bit. 1.8 times as fast as the two one after the other for (128, 784) arrays of float32.
+bit. 1.4 times as fast as the two one after the other for arrays of (64, 64) and of (128, 784) float32 numbers.
 """
 
 from __future__ import annotations
