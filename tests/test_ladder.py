@@ -314,6 +314,20 @@ def test_the_scale_of_v_changes_no_bit_of_a_layer(dtype, data):
 
 
 @both
+@pytest.mark.parametrize(("shape", "rows"), LAYERS, ids=str)
+def test_a_layer_is_the_same_where_all_numbers_of_v_are_subnormal(dtype, shape, rows):
+    rng, kind = np.random.default_rng(rows), np.finfo(dtype)
+    v = (rng.integers(1, 100, shape) * rng.choice([-1, 1], shape)).astype(dtype)
+    x, g, bias = (rng.standard_normal(s).astype(dtype) for s in ((rows, shape[1]), (shape[0], 1), shape[0]))
+    small = np.ldexp(v, kind.minexp - kind.nmant)
+    for run in (layer, compiled[dtype]):
+        run(*(tg.tensor(one, requires_grad=True) for one in (x, v, g, bias)))
+        found = [run(*(tg.tensor(one, requires_grad=True) for one in (x, own, g, bias))) for own in (v, small)]
+        for one, other in zip(*((y, *slopes) for y, slopes in found), strict=True):
+            np.testing.assert_array_equal(other.numpy(), one.numpy())
+
+
+@both
 @given(data=st.data())
 def test_the_scale_of_v_changes_no_bit_of_w_over_the_whole_range(dtype, data):
     shape = tuple(data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=3)))
