@@ -198,6 +198,16 @@ def test_a_gradient_at_the_ends_of_the_range_is_right_where_nothing_lies_along_v
             held([tg.weight_norm(*at, axis), *found], [one.weight(), *one.gradient(ct)])
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize(("of_v", "of_ct", "of_b"), [(-960, -950, 100), (960, 900, -500)])
+def test_a_second_derivative_by_v_is_right_where_only_b_reaches_it(axis, of_v, of_ct, of_b):
+    v, g, ct, a, b = numbers((3, 3), axis, np.float64, 1, of_v, False, (0, of_ct, 0, of_b))
+    found = OPS["weight_norm_second"](0 * a, b, ct, v, g, axis=axis)
+    by_v, by_g, by_ct = Slices(v, g, axis).second(ct, 0 * a, b)
+    for y, truth in zip(found, (by_ct, by_v, by_g), strict=True):
+        assert not truth.misses(y.numpy())
+
+
 @pytest.mark.once
 @example(-1, -1021, 2 - 2.0**-52)
 @given(st.integers(-2100, 2100), st.integers(-1021, 1023), st.floats(1, 2, exclude_max=True))
