@@ -81,11 +81,14 @@ def reach(dtype):
 
 @st.composite
 def troubles(draw, dtype, wild=False):
+    """Arrays and an axis; if wild, each array of a size of its own: in float64 normal ones, what cancels included."""
     shape = tuple(draw(st.lists(st.integers(1, 5), min_size=1, max_size=4)))
-    axis, sizes = draw(axes_for(len(shape))), reach(dtype)
-    others = [max(draw(sizes), np.finfo(dtype).minexp + ROOM) if wild else 0 for _ in range(4)]
-    seed, parallel = draw(st.integers(0, 2**32 - 1)), draw(st.booleans())
-    return *numbers(shape, axis, dtype, seed, draw(sizes), parallel, others), axis
+    axis, sizes, kind = draw(axes_for(len(shape))), reach(dtype), np.finfo(dtype)
+    least = kind.minexp + (ROOM if dtype == np.float32 else 5 * ROOM)
+    others = [max(draw(sizes), least) if wild else 0 for _ in range(4)]
+    seed, parallel, size = draw(st.integers(0, 2**32 - 1)), draw(st.booleans()), draw(sizes)
+    size = max(size, least) if wild and dtype == np.float64 else size
+    return *numbers(shape, axis, dtype, seed, size, parallel, others), axis
 
 
 @pytest.mark.once
@@ -197,6 +200,16 @@ def test_a_gradient_at_the_ends_of_the_range_is_right_where_nothing_lies_along_v
             found = tg.weight_norm(*at, axis, fused=fused).gradient(*at, cotangent=ct)
         if fused or dtype == np.float32:
             held([tg.weight_norm(*at, axis), *found], [one.weight(), *one.gradient(ct)])
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize(("of_v", "of_ct", "of_b"), [(-960, -950, 100), (960, 900, -500)])
+def test_a_second_derivative_by_v_is_right_where_only_b_reaches_it(axis, of_v, of_ct, of_b):
+    v, g, ct, a, b = numbers((3, 3), axis, np.float64, 1, of_v, False, (0, of_ct, 0, of_b))
+    found = OPS["weight_norm_second"](0 * a, b, ct, v, g, axis=axis)
+    by_v, by_g, by_ct = Slices(v, g, axis).second(ct, 0 * a, b)
+    for y, truth in zip(found, (by_ct, by_v, by_g), strict=True):
+        assert not truth.misses(y.numpy())
 
 
 @pytest.mark.once
@@ -318,6 +331,20 @@ def test_the_scale_of_v_changes_no_bit_of_a_layer(dtype, data):
 
 
 @pytest.mark.once
+@both
+@pytest.mark.parametrize(("shape", "rows"), LAYERS, ids=str)
+def test_a_layer_is_the_same_where_all_numbers_of_v_are_subnormal(dtype, shape, rows):
+    rng, kind = np.random.default_rng(rows), np.finfo(dtype)
+    v = (rng.integers(1, 100, shape) * rng.choice([-1, 1], shape)).astype(dtype)
+    x, g, bias = (rng.standard_normal(s).astype(dtype) for s in ((rows, shape[1]), (shape[0], 1), shape[0]))
+    small = np.ldexp(v, kind.minexp - kind.nmant)
+    for run in (layer, compiled[dtype]):
+        run(*(tg.tensor(one, requires_grad=True) for one in (x, v, g, bias)))
+        found = [run(*(tg.tensor(one, requires_grad=True) for one in (x, own, g, bias))) for own in (v, small)]
+        for one, other in zip(*((y, *slopes) for y, slopes in found), strict=True):
+            np.testing.assert_array_equal(other.numpy(), one.numpy())
+
+
 @both
 @given(data=st.data())
 def test_the_scale_of_v_changes_no_bit_of_w_over_the_whole_range(dtype, data):
