@@ -22,8 +22,6 @@ from tinygrad_wn import cli, train
 from tinygrad_wn.cli import main
 from tinygrad_wn.nn import WeightNorm
 
-pytestmark = pytest.mark.once
-
 SMALL = ["--hidden", "8", "--epochs", "2", "--eager"]
 FILES = ["curves.png", "history.jsonl", "plain.npz", "weight-norm.npz"]
 ROOT = Path(__file__).parents[1]

@@ -9,8 +9,6 @@ from test_cli import SMALL, history, npz, refused, run
 import tinygrad_wn as tg
 from tinygrad_wn import train
 
-pytestmark = pytest.mark.once
-
 
 def test_eval_finds_the_data_of_a_model_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -20,8 +20,6 @@ from tinygrad_wn.domains import Array
 from tinygrad_wn.op import Op
 from tinygrad_wn.testing.strategies import calls
 
-pytestmark = pytest.mark.once
-
 few = settings(max_examples=max(settings.default.max_examples // 20, 1), deadline=None)
 """Each example is compiled, which takes a third of a second."""
 

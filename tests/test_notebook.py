@@ -16,8 +16,6 @@ from tinygrad_wn.testing.autograder import example
 from tinygrad_wn.testing.autograder.search import smallest_failure
 from tinygrad_wn.testing.conformance import judge
 
-pytestmark = pytest.mark.once
-
 FOLDER = ROOT / "docs" / "notebook"
 SPEC = importlib.util.spec_from_file_location("make", FOLDER / "make.py")
 make = importlib.util.module_from_spec(SPEC)

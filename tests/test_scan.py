@@ -10,8 +10,6 @@ import tinygrad_wn as tg
 from tinygrad_wn import nn, optim
 from tinygrad_wn.errors import DTypeError, GradientError, ShapeError, ZeroNormError
 
-pytestmark = pytest.mark.once
-
 
 def training(*, compiled: bool, dropout: bool = False, clip: float | None = None, adam: bool = False) -> Any:
     layers = [nn.Linear(5, 9, rng=0), nn.Tanh(), *([nn.Dropout(0.4, rng=7), nn.Dropout(0.1)] if dropout else [])]

@@ -26,10 +26,7 @@ from tinygrad_wn.kernels.jit import COMPILED, kernel
 from tinygrad_wn.kernels.team import SYNC, _call_at, team
 from tinygrad_wn.op import OPS
 
-pytestmark = [
-    pytest.mark.once,
-    pytest.mark.skipif(not COMPILED, reason="there is no machine code"),
-]
+pytestmark = pytest.mark.skipif(not COMPILED, reason="there is no machine code")
 
 BEGIN = """
 import os, sys, threading, time
