@@ -19,7 +19,7 @@ OPTIMIZERS = {
 OWN = {"nesterov": "roll", "adamw": "adapt"}
 
 
-def trained(name, shape, dtype, scale, *, joined, order=("v", "g", "bias"), steps=3):
+def trained(name, shape, dtype, scale, *, joined, order=("v", "g", "bias"), every=0):
     """A layer after some compiled steps, and their source; steps that also give ∇v cannot join what makes it."""
     o, k = shape
     rng = np.random.default_rng(o * k)
@@ -27,6 +27,7 @@ def trained(name, shape, dtype, scale, *, joined, order=("v", "g", "bias"), step
     layer.weight.v.data = layer.weight.v.data * dtype(scale)
     parts = {"v": layer.weight.v, "g": layer.weight.g, "bias": layer.bias}
     optimizer = OPTIMIZERS[name]([parts[one] for one in order])
+    recorder = tg.NormRecorder(layer, optimizer, every) if every else None
 
     @tg.jit
     def step(x: Any, y: Any) -> Any:
@@ -37,10 +38,11 @@ def trained(name, shape, dtype, scale, *, joined, order=("v", "g", "bias"), step
         optimizer.step()
         return loss if joined else (loss, slope)
 
-    for _ in range(steps):
+    for _ in range(5):
         step(rng.standard_normal((9, k)).astype(dtype), rng.integers(0, o, 9))
     state = [x for one in optimizer.state for x in one.values() if isinstance(x, tg.Tensor)]
-    return [x.numpy() for x in (*parts.values(), *state)], step.source
+    table = recorder.table() if recorder is not None else np.zeros(0)
+    return [*(x.numpy() for x in (*parts.values(), *state)), table], step.source
 
 
 @given(
@@ -69,6 +71,19 @@ def test_an_update_of_g_that_comes_first_is_not_seen_by_the_pullback(name, joine
     together, source = trained(name, (6, 40), np.float32, 1.0, joined=True, order=order)
     apart, _ = trained(name, (6, 40), np.float32, 1.0, joined=False, order=order)
     assert ("pull_back_and" in source) is joined
+    for x, y in zip(together, apart, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_step_that_is_recorded_is_updated_and_noted_as_if_it_were_not_joined(name, every):
+    together, source = trained(name, (20, 33), np.float32, 1.0, joined=True, every=every)
+    apart, other = trained(name, (20, 33), np.float32, 1.0, joined=False, every=every)
+    assert "pull_back_and" in source
+    assert "pull_back_and" not in other
+    assert len(together[-1]) == 20 * (5 // every)
+    assert np.all(together[-1]["actual"] != together[-1]["norm"])
     for x, y in zip(together, apart, strict=True):
         np.testing.assert_array_equal(x, y)
 

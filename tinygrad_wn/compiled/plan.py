@@ -97,23 +97,34 @@ def _live(calls: list[Call], kept: set[Memory]) -> list[Call]:
 
 def _joined(calls: list[Call], readers: Counter[Memory], kept: set[Memory]) -> list[Stage]:
     stages: list[Stage] = []
+    own: Stage | None = None
+    """Where the call before went."""
     for call, following in zip(calls, [*calls[1:], None], strict=True):
         elementwise = (call.op.elementwise or call.op.name in MOVES) and len(call.results) == 1
         elementwise = elementwise and not is_turned(call.results[0])
         last = stages[-1] if stages else None
-        if last is not None and call.op.name == "note_changes" and call.operands[2] is None:
-            last.calls.append(call)
-        elif _takes(call, following, stages, readers, kept):
-            continue
+        if own is not None and _is_note(call):
+            own.calls.append(call)
+        elif (taker := _taker(call, _is_note(following), stages, readers, kept)) is not None:
+            own = taker
+            own.calls.append(call)
         elif last is not None and _cuts(call, last, readers, kept):
+            own = last
             last.calls.append(call)
             last.inner.update(_memories(call.operands) if last.calls[0].op.name != "cross_entropy" else ())
             last.inner &= {x.memory for x in last.calls[0].results}
         elif last is not None and elementwise and last.fused and _joins(call, last):
+            own = last
             last.calls.append(call)
         else:
-            stages.append(Stage([call], elementwise))
+            own = Stage([call], elementwise)
+            stages.append(own)
     return stages
+
+
+def _is_note(call: Call | None) -> bool:
+    """Whether this is what the update before it notes on its way."""
+    return call is not None and call.op.name == "note_changes" and call.operands[2] is None
 
 
 PAIRS = {
@@ -145,39 +156,37 @@ def _cuts(call: Call, stage: Stage, readers: Counter[Memory], kept: set[Memory])
     )
 
 
-def _takes(
-    call: Call, following: Call | None, stages: list[Stage], readers: Counter[Memory], kept: set[Memory]
-) -> bool:
-    """Whether this update joined the stage that makes ∇v, as nobody else asks for that."""
-    noted = following is not None and following.op.name == "note_changes" and following.operands[2] is None
-    if call.op.name not in UPDATES or not call.writes or noted:
-        return False
+def _taker(call: Call, noted: bool, stages: list[Stage], readers: Counter[Memory], kept: set[Memory]) -> Stage | None:
+    """The stage that makes ∇v, if this updates v and nobody else asks for ∇v; it may move to the end for that.
+
+    An update that takes notes does not come earlier, as it needs those that were taken before.
+    """
+    if call.op.name not in UPDATES or not call.writes:
+        return None
     v, *_, dv = (x for x in call.given[UPDATES[call.op.name][0] :] if isinstance(x, View))
     makers = [stage for stage in stages if stage.calls[0].op.name == "weight_norm_pullback" and len(stage.calls) == 1]
     maker = next((stage for stage in makers if stage.calls[0].results[0] == dv), None)
     if maker is None:
-        return False
-    place = stages.index(maker)
-    between = stages[place + 1 :]
-    pullback = maker.calls[0]
+        return None
+    pullback, between = maker.calls[0], stages[stages.index(maker) + 1 :]
     own = [x for x in (*pullback.given[:2], *call.results) if isinstance(x, View)]
     alone = readers[dv.memory] == 2 and dv.memory not in kept and dv.memory.kind == "made"
     fits = len(pullback.given) == 4 and pullback.given[1] == v and all(x.whole for x in own) and matrices(*own)
     if not alone or not fits:
-        return False
-    early = not any(_touches(one, call) or any(may_fail(x) for x in one.calls) for one in between)
-    if not early and any(_touches(one, pullback) for one in between):
-        return False
-    maker.calls.append(call)
-    if not early:
-        stages.append(stages.pop(place))
-    return True
+        return None
+    if noted or any(_disturbs(one, call) or any(may_fail(x) for x in one.calls) for one in between):
+        if any(_disturbs(one, pullback) for one in between):
+            return None
+        stages.remove(maker)
+        stages.append(maker)
+    return maker
 
 
-def _touches(stage: Stage, call: Call) -> bool:
-    """Whether a stage reads or writes memory of a call."""
-    own = set(_memories((*call.operands, *call.results)))
-    return any(x.memory in own for x in (*stage.reads(), *stage.writes()))
+def _disturbs(stage: Stage, call: Call) -> bool:
+    """Whether it matters which of the two is first."""
+    read, written = set(_memories(call.operands)), set(_memories(call.results))
+    touched = any(x.memory in read or x.memory in written for x in stage.writes())
+    return touched or any(x.memory in written for x in stage.reads())
 
 
 def _joins(call: Call, stage: Stage) -> bool:

@@ -119,11 +119,23 @@ def _weight_norm_pullback(stage: Stage) -> Split | None:
     dw, v, g, *lengths = stage.calls[0].given
     reads = [(dw, 0), (v, 0), (g, 0), *((one, 1) for one in lengths)]
     writes = [(y, 0) for y in stage.calls[0].results]
-    for update in stage.calls[1:]:
-        scalars = UPDATES[update.op.name][0]
-        reads += [*((x, WHOLE) for x in update.given[:scalars]), *((x, 0) for x in update.given[scalars:])]
-        writes += [(y, 0) for y in update.results]
-    return _split(v.shape[0], LANES, reads, writes) if lengths else None
+    more, new = _updated(stage.calls[1:])
+    return _split(v.shape[0], LANES, reads + more, writes + new) if lengths else None
+
+
+def _updated(calls: list[Call]) -> tuple[list[tuple[Any, int]], list[tuple[Any, int]]]:
+    """What an update reads and writes along which axes, with what it notes."""
+    reads: list[tuple[Any, int]] = []
+    writes: list[tuple[Any, int]] = []
+    for call in calls:
+        if call.op.name in UPDATES:
+            scalars = UPDATES[call.op.name][0]
+            reads += [*((x, WHOLE) for x in call.given[:scalars]), *((x, 0) for x in call.given[scalars:])]
+            writes += [(x, 0) for x in call.results]
+        else:
+            reads.append((call.given[1], WHOLE))
+            writes.append((call.results[0], 2))
+    return reads, writes
 
 
 def _turn(stage: Stage) -> Split | None:
@@ -133,19 +145,12 @@ def _turn(stage: Stage) -> Split | None:
 
 def _update(stage: Stage) -> Split | None:
     call, scalars = stage.calls[0], UPDATES[stage.calls[0].op.name][0]
-    numbers, arrays = (
-        [x for x in some if isinstance(x, View)] for some in (call.given[:scalars], call.given[scalars:])
-    )
+    arrays = [x for x in call.given[scalars:] if isinstance(x, View)]
     shape = arrays[0].shape
     same = all(x.shape == shape and x.dtype == arrays[0].dtype and x.whole for x in arrays)
     if not call.writes or not shape or not same or len(arrays) != UPDATES[call.op.name][1] + 1:
         return None
-    reads = [*((x, WHOLE) for x in numbers), *((x, 0) for x in arrays)]
-    writes = [(x, 0) for x in call.results]
-    for noted in stage.calls[1:]:
-        reads.append((noted.given[1], WHOLE))
-        writes.append((noted.results[0], 2))
-    return _split(shape[0], LANES, reads, writes)
+    return _split(shape[0], LANES, *_updated(stage.calls))
 
 
 def _note_lengths(stage: Stage) -> Split | None:
