@@ -13,16 +13,16 @@ from training import step_of
 import tinygrad_wn as tg
 from tinygrad_wn import dynamics, nn, optim
 from tinygrad_wn.dynamics import FIELDS
-from tinygrad_wn.kernels import notes, rules
+from tinygrad_wn.kernels import noted as noting, notes, rules
 from tinygrad_wn.kernels.jit import kernels_are_on
 from tinygrad_wn.kernels.layouts import AnyLayout
 
 ADDRESSES = "out 3, count, count, count"
 NOTED = {
-    "descend": AnyLayout(notes.descend_noted, f"{ADDRESSES}, out 1 C, in 1 C, real, real"),
-    "roll": AnyLayout(notes.roll_noted, f"{ADDRESSES}, out 1 C, out 1 C, in 1 C, real, real, flag, real"),
+    "descend": AnyLayout(noting.descend_noted, f"{ADDRESSES}, out 1 C, in 1 C, real, real"),
+    "roll": AnyLayout(noting.roll_noted, f"{ADDRESSES}, out 1 C, out 1 C, in 1 C, real, real, flag, real"),
     "adapt": AnyLayout(
-        notes.adapt_noted, f"{ADDRESSES}, {'out 1 C, ' * 3}in 1 C, real, real, real, real, real, real, flag"
+        noting.adapt_noted, f"{ADDRESSES}, {'out 1 C, ' * 3}in 1 C, real, real, real, real, real, real, flag"
     ),
 }
 """Updates that take notes, for the types that compiled steps ask for."""

@@ -141,38 +141,27 @@ def weight_norm(to: Writer, stage: Stage) -> None:
 
 @shared("weight_norm_pullback")
 def weight_norm_pullback(to: Writer, stage: Stage) -> None:
-    """∇v and ∇g, with lengths that are known; or new values of v in the place of ∇v, in one pass unless it is noted."""
-    pullback, *more = stage.calls
-    if not more:
-        _pull_back(to, pullback)
-    elif len(more) == 1:
-        _pull_back_and_update(to, pullback, more[0])
-    else:
-        to.add(f"if ({to.number(more[1].given[1])} + 1) % {more[1].params['every']} != 0:")
-        to.depth += 1
-        _pull_back_and_update(to, pullback, more[0])
-        to.depth -= 1
-        to.add("else:")
-        to.depth += 1
-        _pull_back(to, pullback)
-        _update(to, more)
+    """∇v and ∇g, with lengths that are known; or new values of v in the place of ∇v, in one pass, and notes of them."""
+    (dw, v, g, lengths), (dv, dg) = stage.calls[0].given, stage.calls[0].results
+    kept, slope = to.part(lengths, "writes", 1), to.part(dg, "writes", 0)
+    if len(stage.calls) == 1:
+        arguments = [to.part(dv, "writes", 0), slope, kept, *(to.part(x, "reads", 0) for x in (dw, v, g))]
+        to.add(to.linked_call("equation_3", "pull_back_kept", arguments, v.dtype))
+        return
+    name, numbers = _update_of(to, stage.calls[1])
+    arguments = [slope, kept, to.part(g, "reads", 0)]
+    arguments += [to.part(x, "writes", 0) for x in (*stage.calls[1].results, dw)] + numbers
+    if len(stage.calls) == 2:
+        to.add(to.linked_call("steps", f"pull_back_and_{name}", arguments, v.dtype))
+        return
+    noted = _notes_of(to, stage.calls[2])
+    to.add(to.linked_call("noted", f"pull_back_and_{name}_noted", [*noted, *arguments], v.dtype))
 
 
-def _pull_back(to: Writer, call: Call) -> None:
-    (dw, v, g, lengths), (dv, dg) = call.given, call.results
-    arguments = [
-        to.part(x, how, axis) for x, how, axis in ((dv, "writes", 0), (dg, "writes", 0), (lengths, "writes", 1))
-    ]
-    arguments += [to.part(x, "reads", 0) for x in (dw, v, g)]
-    to.add(to.linked_call("equation_3", "pull_back_kept", arguments, v.dtype))
-
-
-def _pull_back_and_update(to: Writer, call: Call, update: Call) -> None:
-    (dw, v, g, lengths), (_, dg) = call.given, call.results
-    name, numbers = _update_of(to, update)
-    own = [to.part(dg, "writes", 0), to.part(lengths, "writes", 1), to.part(g, "reads", 0)]
-    own += [to.part(x, "writes", 0) for x in (*update.results, dw)]
-    to.add(to.linked_call("steps", f"pull_back_and_{name}", [*own, *numbers], v.dtype))
+def _notes_of(to: Writer, call: Call) -> list[str]:
+    """Where an update writes notes, the number of the step, and how rarely."""
+    notes, place, *_ = call.given
+    return [to.part(notes, "writes", 2), to.number(place), str(call.params["every"])]
 
 
 @shared("stop_gradient")
@@ -215,18 +204,14 @@ def _update_of(to: Writer, call: Call) -> tuple[str, list[str]]:
 @shared(*OPTIONS)
 def update(to: Writer, stage: Stage) -> None:
     """New values of a parameter and its state, in the place of the old ones."""
-    _update(to, stage.calls)
-
-
-def _update(to: Writer, calls: list[Call]) -> None:
-    call = calls[0]
+    call = stage.calls[0]
     name, numbers = _update_of(to, call)
     arrays = [x for x in call.given[UPDATES[call.op.name][0] :] if isinstance(x, View)]
     hows = ["writes_c"] * (len(arrays) - 1) + ["reads_c"]
     rows = [to.flat_part(x, how) for x, how in zip(arrays, hows, strict=True)]
-    if len(calls) == 1:
+    if len(stage.calls) == 1:
         to.add(to.linked_call("rules", name, [*rows, *numbers], arrays[0].dtype))
         return
-    notes, place, _, v = calls[1].given
-    own = [to.part(notes, "writes", 2), to.number(place), str(calls[1].params["every"]), str(v.shape[1])]
-    to.add(to.linked_call("notes", f"{name}_noted", [*own, *rows, *numbers], v.dtype))
+    v = stage.calls[1].given[3]
+    own = [*_notes_of(to, stage.calls[1]), str(v.shape[1])]
+    to.add(to.linked_call("noted", f"{name}_noted", [*own, *rows, *numbers], v.dtype))

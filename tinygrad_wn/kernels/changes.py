@@ -12,7 +12,8 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from .rows import TOGETHER
+from .measure import ROWS
+from .rows import TOGETHER, slope_of_v
 from .tiles import first_lanes, load_some, store_some
 from .vector import FUSED, INDEX, REAL, SIZE, VECTOR_BYTES, counted, folded, load, piece, roots, splat, store, word
 
@@ -64,15 +65,56 @@ as decay, needs numbers of its own, so that others do not wait for it.
 """
 
 
-def _looked_at(rows: int) -> Any:
+def updated(
+    at: Any,
+    formula: Any,
+    places: list[Any],
+    values: list[Any],
+    flags: Any,
+    factors: list[Any],
+    vector: Any,
+    *,
+    writes: bool = True,
+) -> tuple[Any, Any]:
+    """Emit an update of a vector of each array, those at the first `places` in place; p before and after it.
+
+    Where there are factors, the last array has ∇w, of which they make ∇v. Only lanes with a flag are there.
+    """
+    size = 4 if vector.element == ir.FloatType() else 8
+    if flags is None:
+        given = [load(at, one, vector, size) for one in places]
+    else:
+        given = [load_some(at, one, vector, flags, size) for one in places]
+    if factors:
+        given[-1] = slope_of_v(at, given[-1], given[0], *factors)
+    new = formula(at, *given, *values)
+    for x, to in zip(new if writes else [], places, strict=False):
+        if flags is None:
+            store(at, x, to, size)
+        else:
+            store_some(at, x, to, flags, size)
+    return given[0], new[0]
+
+
+def _looked_at(rows: int, *, turned: bool) -> Any:
     """Make the piece that updates some rows, and adds Σ Δp² and Σ Δp·p of each to the numbers at two addresses.
 
     `rest` holds the addresses of p and of arrays with rows like it, the last of which is only read. Where there are no
-    numbers, nothing is written: the second array holds the new values.
+    numbers, nothing is written: the second array holds the new values. Where the last array has ∇w and is to be turned,
+    `factors` has the numbers that `across_factors` gives for each row.
     """
 
     def emit(
-        _typing: Any, p: Any, change: Any, along: Any, place: Any, count: Any, row: Any, rest: Any, numbers: Any
+        _typing: Any,
+        p: Any,
+        change: Any,
+        along: Any,
+        place: Any,
+        count: Any,
+        row: Any,
+        rest: Any,
+        numbers: Any,
+        factors: Any,
     ) -> Any:
         real, size = REAL[p.dtype], SIZE[p.dtype]
         lanes = VECTOR_BYTES // size
@@ -80,26 +122,23 @@ def _looked_at(rows: int) -> Any:
         formula, writes = FORMULAS[len(rest), len(numbers)], len(numbers) > 0
 
         def build(context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
-            _, change, along, place, count, row, rest, numbers = arguments
+            _, change, along, place, count, row, rest, numbers, factors = arguments
             starts = cgutils.unpack_tuple(at, rest)
             values = [splat(at, x, vector) for x in cgutils.unpack_tuple(at, numbers)]
+
+            def factor(kind: int, r: int) -> Any:
+                where = at.add(factors, word(size * (kind * ROWS + r)))
+                return splat(at, load(at, where, real, size), vector)
+
+            own = [[factor(kind, r) for kind in range(3 * turned)] for r in range(rows)]
 
             def turn(i: Any, sums: list[Any], flags: Any) -> list[Any]:
                 offset, terms = at.add(place, at.mul(i, word(size))), []
                 for r in range(rows):
                     places = [at.add(start, at.add(offset, at.mul(row, word(r)))) for start in starts]
-                    if flags is None:
-                        given = [load(at, one, vector, size) for one in places]
-                    else:
-                        given = [load_some(at, one, vector, flags, size) for one in places]
-                    new = formula(at, *given, *values)
-                    for x, to in zip(new if writes else [], places, strict=False):
-                        if flags is None:
-                            store(at, x, to, size)
-                        else:
-                            store_some(at, x, to, flags, size)
-                    move = at.fsub(new[0], given[0])
-                    terms += [at.fmul(move, x, flags=FUSED) for x in (move, given[0])]
+                    old, new = updated(at, formula, places, values, flags, own[r], vector, writes=writes)
+                    move = at.fsub(new, old)
+                    terms += [at.fmul(move, x, flags=FUSED) for x in (move, old)]
                 return [at.fadd(x, total, flags=FUSED) for x, total in zip(terms, sums, strict=True)]
 
             zero = ir.Constant(vector, [ir.Constant(real, 0.0)] * lanes)
@@ -119,7 +158,7 @@ def _looked_at(rows: int) -> Any:
             _add(at, (change, along), folded(at, [*totals[::2], *totals[1::2]]), size)
             return context.get_dummy_value()
 
-        return types.void(p, *[types.int64] * 5, rest, numbers), build
+        return types.void(p, *[types.int64] * 5, rest, numbers, types.int64), build
 
     return piece(emit)
 
@@ -138,4 +177,5 @@ def _add(at: Any, into: tuple[Any, Any], sums: list[Any], size: int) -> None:
             store(at, at.fadd(load(at, place, x.type, size), x), place, size)
 
 
-look_1, look_4 = _looked_at(1), _looked_at(TOGETHER)
+look_1, look_4 = (_looked_at(rows, turned=False) for rows in (1, TOGETHER))
+look_1_across, look_4_across = (_looked_at(rows, turned=True) for rows in (1, TOGETHER))

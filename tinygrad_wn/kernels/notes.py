@@ -15,14 +15,12 @@ from numba import carray
 
 from ..shapes import axes_of
 from .address import pointer_at
-from .changes import look_1, look_4
+from .changes import look_1
 from .jit import kernel
 from .layouts import AnyLayout
 from .measure import ROWS, largest, measure_inverse, power_for
 from .norm import sliced
 from .room import NEAR, near
-from .rows import TOGETHER
-from .rules import adam_numbers, adapt, descend, roll
 
 if TYPE_CHECKING:
     from ..domains import Array, Axis
@@ -37,13 +35,13 @@ LIMIT = NEAR // 8
 
 
 @kernel
-def _kind(notes: Any, kind: Any) -> Any:
+def kind_of(notes: Any, kind: Any) -> Any:
     """One kind of the notes of a step, whose slices lie side by side."""
     return carray(pointer_at(notes, notes.ctypes.data + kind * notes.strides[0]), (notes.shape[1],))
 
 
 @kernel
-def _plain(v: Any, norm: Any) -> Any:
+def is_plain(v: Any, norm: Any) -> Any:
     """Whether squares of the numbers of a row, and of their change, can be summed as they are: none is lost."""
     if v.itemsize == 4:
         return (norm > 2.0**-40) & (norm < 2.0**40)
@@ -51,62 +49,35 @@ def _plain(v: Any, norm: Any) -> Any:
 
 
 @kernel
-def _add_slowly(notes: Any, i: Any, old: Any, new: Any) -> None:
+def add_slowly(notes: Any, i: Any, old: Any, new: Any) -> None:
     """Add the change of one row of any length and layout, in float64 and over ‖v‖²."""
     norm, change, along = np.float64(notes[NORM, i]), 0.0, 0.0
     for j in range(old.size):
         part, move = np.float64(old[j]) / norm, (np.float64(new[j]) - np.float64(old[j])) / norm
         change += move * move
         along += move * part
-    by = notes[NORM, i] ** 2 if _plain(new, notes[NORM, i]) else new.dtype.type(1)
+    by = notes[NORM, i] ** 2 if is_plain(new, notes[NORM, i]) else new.dtype.type(1)
     notes[CHANGE, i] += change * by
     notes[ALONG, i] += along * by
 
 
 @kernel
-def _begin(notes: Any) -> None:
-    change, along = _kind(notes, CHANGE), _kind(notes, ALONG)
+def begin_notes(notes: Any) -> None:
+    change, along = kind_of(notes, CHANGE), kind_of(notes, ALONG)
     for i in range(change.size):
         change[i] = along[i] = 0.0
 
 
 @kernel
-def _finish(notes: Any, v: Any) -> None:
+def finish_notes(notes: Any, v: Any) -> None:
     """Give what was summed as it is over ‖v‖²."""
-    norms, change, along = _kind(notes, NORM), _kind(notes, CHANGE), _kind(notes, ALONG)
+    norms, change, along = kind_of(notes, NORM), kind_of(notes, CHANGE), kind_of(notes, ALONG)
     one = v.dtype.type(1)
     for i in range(norms.size):
         inverse = one / (norms[i] * norms[i])
-        by = inverse if _plain(v, norms[i]) else one
+        by = inverse if is_plain(v, norms[i]) else one
         change[i] *= by
         along[i] *= by
-
-
-@kernel
-def _step(notes: Any, p: Any, count: Any, rest: Any, numbers: Any) -> None:
-    """Update p, whose rows of `count` numbers are the slices, and add what changes to the notes of the step."""
-    change, along, size = _kind(notes, CHANGE).ctypes.data, _kind(notes, ALONG).ctypes.data, p.itemsize
-    norms, old, aside = _kind(notes, NORM), near(p), near(p)
-    _begin(notes)
-    i, plain = 0, True
-    for norm in norms:
-        plain &= _plain(p, norm)
-    while i < norms.size:
-        many = TOGETHER if plain and norms.size - i >= TOGETHER else 1
-        for j in range(0, count, LIMIT):
-            first, width = i * count + j, min(count - j, LIMIT)
-            at, to, by = first * size, change + size * i, along + size * i
-            if many == TOGETHER:
-                look_4(p, to, by, at, width, count * size, rest, numbers)
-            elif plain or _plain(p, norms[i]):
-                look_1(p, to, by, at, width, count * size, rest, numbers)
-            else:
-                for k in range(width):
-                    old[k] = p[first + k]
-                look_1(p, aside.ctypes.data, aside.ctypes.data + size, at, width, count * size, rest, numbers)
-                _add_slowly(notes, i, old[:width], p[first : first + width])
-        i += many
-    _finish(notes, p)
 
 
 @kernel
@@ -115,19 +86,19 @@ def note_changes(notes: Any, place: Any, every: Any, old: Any, new: Any) -> None
     if (place + 1) % every != 0:
         return
     own, row, size = notes[place // every], new.strides[0], new.itemsize
-    change, along = _kind(own, CHANGE).ctypes.data, _kind(own, ALONG).ctypes.data
+    change, along = kind_of(own, CHANGE).ctypes.data, kind_of(own, ALONG).ctypes.data
     near_by = new.shape[1] == 1 or new.strides[1] == size
     same = new.strides == old.strides
-    _begin(own)
+    begin_notes(own)
     for i in range(new.shape[0]):
-        if near_by and same and _plain(new, own[NORM, i]):
+        if near_by and same and is_plain(new, own[NORM, i]):
             rest = (old.ctypes.data, new.ctypes.data)
             for j in range(0, new.shape[1], LIMIT):
                 width = min(new.shape[1] - j, LIMIT)
-                look_1(new, change + size * i, along + size * i, i * row + j * size, width, row, rest, ())
+                look_1(new, change + size * i, along + size * i, i * row + j * size, width, row, rest, (), 0)
         else:
-            _add_slowly(own, i, old[i], new[i])
-    _finish(own, new)
+            add_slowly(own, i, old[i], new[i])
+    finish_notes(own, new)
 
 
 @kernel
@@ -136,8 +107,8 @@ def note_lengths(notes: Any, place: Any, every: Any, kept: Any, g: Any) -> None:
     if (place + 1) % every != 0:
         return
     own = notes[place // every]
-    norms, rest, lengths = _kind(own, NORM), _kind(own, REST), _kind(own, G)
-    scale, inverse = _kind(kept, 0), _kind(kept, 1)
+    norms, rest, lengths = kind_of(own, NORM), kind_of(own, REST), kind_of(own, G)
+    scale, inverse = kind_of(kept, 0), kind_of(kept, 1)
     for i in range(norms.size):
         norm = 1.0 / (inverse[i] * scale[i])  # a power of two: no product of the two leaves the range
         norms[i] = norm
@@ -169,71 +140,6 @@ def measure_lengths(notes: Any, place: Any, every: Any, v: Any, g: Any) -> None:
         else:
             _measure_slowly(kept, v[i:j])
         note_lengths(notes[:, :, i:j], place, every, kept, g[i:j])
-
-
-@kernel
-def descend_noted(notes: Any, place: Any, every: Any, count: Any, p: Any, g: Any, rate: Any, decay: Any) -> None:
-    """`descend`, and the notes of how it changes rows of so many numbers."""
-    real, own, arrays = p.dtype.type, notes[place // every], (p.ctypes.data, g.ctypes.data)
-    if (place + 1) % every != 0:
-        descend(p, g, rate, decay)
-    elif decay == 0:
-        _step(own, p, count, arrays, (real(rate),))
-    else:
-        _step(own, p, count, arrays, (real(rate), real(decay)))
-
-
-@kernel
-def roll_noted(
-    notes: Any,
-    place: Any,
-    every: Any,
-    count: Any,
-    p: Any,
-    m: Any,
-    g: Any,
-    rate: Any,
-    momentum: Any,
-    nesterov: Any,
-    decay: Any,
-) -> None:
-    """The same with `roll`."""
-    real, own, arrays = p.dtype.type, notes[place // every], (p.ctypes.data, m.ctypes.data, g.ctypes.data)
-    if (place + 1) % every != 0:
-        roll(p, m, g, rate, momentum, nesterov, decay)
-    elif decay == 0 and not nesterov:
-        _step(own, p, count, arrays, (real(rate), real(momentum)))
-    else:
-        _step(own, p, count, arrays, (real(rate), real(momentum), real(nesterov), real(decay)))
-
-
-@kernel
-def adapt_noted(
-    notes: Any,
-    place: Any,
-    every: Any,
-    count: Any,
-    p: Any,
-    m: Any,
-    s: Any,
-    g: Any,
-    rate: Any,
-    step: Any,
-    beta1: Any,
-    beta2: Any,
-    eps: Any,
-    decay: Any,
-    decoupled: Any,
-) -> None:
-    """The same with `adapt`."""
-    numbers = adam_numbers(p, rate, step, beta1, beta2, eps, decay, decoupled)
-    own, arrays = notes[place // every], (p.ctypes.data, m.ctypes.data, s.ctypes.data, g.ctypes.data)
-    if (place + 1) % every != 0:
-        adapt(p, m, s, g, rate, step, beta1, beta2, eps, decay, decoupled)
-    elif decay == 0:
-        _step(own, p, count, arrays, numbers[:7])
-    else:
-        _step(own, p, count, arrays, numbers)
 
 
 _MEASURE = AnyLayout(measure_lengths, "out 3, count, count, in 2, in 1 C")

@@ -205,11 +205,11 @@ does not multiply by the scale: it is in the factors.
 """
 
 
-def across(at: Any, x: Any, y: Any, parts: list[Any]) -> Any:
-    """x + Σ part·y, one part after the other: rounded once for each."""
-    for part in parts:
-        x = fused(at, y, part, x)
-    return x
+def slope_of_v(at: Any, ct: Any, v: Any, high: Any, low: Any, factor: Any) -> Any:
+    """factor·((ct - high·v) - low·v), rounded once for each part."""
+    for part in (high, low):
+        ct = fused(at, v, at.fneg(part), ct)
+    return at.fmul(ct, factor)
 
 
 def _across(scaled: bool) -> Any:
@@ -232,10 +232,10 @@ def _across(scaled: bool) -> Any:
         def build(context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
             _, to, ct, v, scale, high, low, factor, after, count = arguments
             by, times, last = (splat(at, x, vector) for x in (scale, factor, after))
-            parts = [splat(at, at.fneg(x), vector) for x in (high, low)]
+            top, rest = (splat(at, x, vector) for x in (high, low))
 
             def value(x: Any, y: Any) -> Any:
-                x = at.fmul(across(at, x, at.fmul(y, by) if scaled else y, parts), times)
+                x = slope_of_v(at, x, at.fmul(y, by) if scaled else y, top, rest, times)
                 return at.fmul(x, last) if scaled else x
 
             _along(at, size, to, [ct, v], count, value, real)

@@ -12,15 +12,14 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from .changes import FORMULAS
+from .changes import FORMULAS, updated
 from .equation_3 import across_factors, pull_back_rows
 from .jit import inlined, kernel
 from .measure import ROWS
 from .room import near
-from .rows import across
 from .rules import adam_numbers
-from .tiles import first_lanes, load_some, store_some
-from .vector import REAL, SIZE, VECTOR_BYTES, counted, load, piece, splat, store, word
+from .tiles import first_lanes
+from .vector import REAL, SIZE, VECTOR_BYTES, counted, piece, splat, word
 
 
 def _updated(*, turned: bool) -> Any:
@@ -41,22 +40,11 @@ def _updated(*, turned: bool) -> Any:
             _, place, count, rest, numbers, high, low, factor = arguments
             starts = [at.add(start, place) for start in cgutils.unpack_tuple(at, rest)]
             values = [splat(at, x, vector) for x in cgutils.unpack_tuple(at, numbers)]
-            parts = [splat(at, at.fneg(x), vector) for x in (high, low)]
-            times = splat(at, factor, vector)
+            factors = [splat(at, x, vector) for x in (high, low, factor)] if turned else []
 
             def turn(i: Any, flags: Any) -> None:
                 places = [at.add(start, at.mul(i, word(size))) for start in starts]
-                if flags is None:
-                    given = [load(at, one, vector, size) for one in places]
-                else:
-                    given = [load_some(at, one, vector, flags, size) for one in places]
-                if turned:
-                    given[-1] = at.fmul(across(at, given[-1], given[0], parts), times)
-                for x, to in zip(formula(at, *given, *values), places, strict=False):
-                    if flags is None:
-                        store(at, x, to, size)
-                    else:
-                        store_some(at, x, to, flags, size)
+                updated(at, formula, places, values, flags, factors, vector)
 
             def whole(i: Any, _: list[Any]) -> list[Any]:
                 turn(i, None)
