@@ -153,6 +153,17 @@ def test_a_large_g_over_the_length_of_a_subnormal_slice_gives_w(axis):
     np.testing.assert_allclose(tg.weight_norm(v, g, axis).numpy(), expected, rtol=1e-11)  # v has 39 bits
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_the_largest_g_leaves_w_and_the_gradient_of_v_in_range(axis):
+    v, g, ct = np.array([[3.0, 4.0]]) * 2.0**300, np.array([[1.5e308]]), np.array([[4.0, 3.0]]) * 2.0**-9
+    v, g, ct = (v, g, ct) if axis == 0 else (v.T, g.T, ct.T)
+    w, dv, dg = gradients(v, g, ct, axis, fused=True)
+    across = np.array([[4 - 24 * 3 / 25, 3 - 24 * 4 / 25]]).reshape(v.shape)
+    np.testing.assert_allclose(w.numpy(), np.array([[0.9e308, 1.2e308]]).reshape(v.shape), rtol=1e-14)
+    np.testing.assert_allclose(dv.numpy(), across * 2.0**-9 / (5 * 2.0**300) * g, rtol=1e-14)
+    np.testing.assert_allclose(dg.numpy(), [[24 / 5 * 2.0**-9]], rtol=1e-14)
+
+
 @pytest.mark.parametrize("scale", [1e-35, 1e-23, 1e19, 1e37])
 @forms
 def test_float32_at_the_ends_of_its_range(fused, scale):

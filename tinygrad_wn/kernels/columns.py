@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .jit import kernel
-from .measure import SAFE, power_for, times
+from .measure import QUARTERED, SAFE, power_for, times
 
 
 @kernel
@@ -70,14 +70,16 @@ def pull_back_columns(dv: Any, dg: Any, ct: Any, v: Any, g: Any) -> Any:
     for i in range(v.shape[0]):
         for j in range(v.shape[1]):
             along[j] += np.float64(ct[i, j]) * (v[i, j] * scale[j])
-    factor = np.empty(v.shape[1])
+    factor, by = np.empty(v.shape[1]), np.empty(v.shape[1])
     for j in range(v.shape[1]):
         if length[j] == 0.0:
             return 1
         dg[0, j] = along[j] / length[j]
         along[j] = along[j] / length[j] / length[j]
-        factor[j] = g[0, j] / length[j]
+        factor[j], by[j] = g[0, j] / length[j], scale[j]
+        if not abs(factor[j]) < math.inf and scale[j] < QUARTERED:
+            factor[j], by[j] = np.float64(g[0, j]) / 4 / length[j], scale[j] * 4
     for i in range(v.shape[0]):
         for j in range(v.shape[1]):
-            dv[i, j] = times(ct[i, j] - along[j] * (v[i, j] * scale[j]), factor[j], scale[j])
+            dv[i, j] = times(ct[i, j] - along[j] * (v[i, j] * scale[j]), factor[j], by[j])
     return 0

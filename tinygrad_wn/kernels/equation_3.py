@@ -8,7 +8,7 @@ import numpy as np
 
 from .each_row import LARGE, MEDIUM, NEAR_ONE, side_by_side_at, slopes_of_rows
 from .jit import inlined, kernel
-from .measure import ROWS, in_turn, split, within
+from .measure import ROWS, factor_for, in_turn, split, within
 from .room import near
 from .rows import dots_of_rows, row_across_near, row_across_split
 from .vector import row_across, row_dot
@@ -79,19 +79,20 @@ def _pull_back_near(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> Any
 def _pull_back_far(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> None:
     """Rows of any size."""
     count, room, numbers = v.shape[0], near(np.float64), near(v)
-    along, part, factor = room[:ROWS], room[ROWS : 2 * ROWS], room[2 * ROWS : 3 * ROWS]
+    along, part, factor, times = room[:ROWS], room[ROWS : 2 * ROWS], room[2 * ROWS : 3 * ROWS], room[3 * ROWS :]
     high, low, scale, inverse = numbers[:ROWS], numbers[ROWS : 2 * ROWS], kept[0], kept[1]
     _dots(along, scale, ct, v)
     for i in range(count):
         along[i] *= inverse[i]
-        part[i], factor[i] = along[i] * inverse[i], g[i, 0] * inverse[i]
+        part[i] = along[i] * inverse[i]
+        factor[i], times[i] = factor_for(g[i, 0], inverse[i], scale[i])
         dg[i, 0] = along[i]
     if v.itemsize == 4:
         split(high, low, part, count)
     for i in range(count):
         to, from_ct = dv.ctypes.data + i * dv.strides[0], ct.ctypes.data + i * ct.strides[0]
         start, real, n = v.ctypes.data + i * v.strides[0], v.dtype.type, v.shape[1]
-        first, after = in_turn(factor[i], scale[i])
+        first, after = in_turn(factor[i], times[i])
         if v.itemsize == 4 and _splits(part[i:], factor[i:], scale[i:]):
             row_across_split(v, to, from_ct, start, real(scale[i]), high[i], low[i], real(first), real(after), n)
         else:

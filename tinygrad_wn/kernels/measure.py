@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from .each_row import BIAS, DIGITS, EXPONENTS, inverses_of_rows, lengths_of_rows
 from .jit import inlined, kernel
 from .rows import squares_of_rows, squares_of_scaled_row
@@ -20,6 +22,9 @@ SAFE = 2.0**900
 
 LARGEST_POWER = 2.0**1022
 """The largest power of two whose inverse is a normal number."""
+
+QUARTERED = 2.0**1020
+"""A power of two has room for four times as much below it."""
 
 LEAST, MOST = 2.0**-126, 2.0**126
 """Powers of two between them are normal numbers of float32, and so are their inverses."""
@@ -91,6 +96,15 @@ def in_turn(factor: Any, scale: Any) -> Any:
     if (abs(factor) > 1.0) == (scale > 1.0):
         return factor, scale
     return factor * scale, 1.0
+
+
+@kernel
+def factor_for(g: Any, inverse: Any, scale: Any) -> Any:
+    """g·inverse and the scale; where the first would leave the range, a quarter of it and four times the second."""
+    factor = np.float64(g) * inverse
+    if abs(factor) < math.inf or not scale < QUARTERED:
+        return factor, scale
+    return np.float64(g) / 4 * inverse, scale * 4
 
 
 @kernel
