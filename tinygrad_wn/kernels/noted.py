@@ -6,7 +6,7 @@ from typing import Any
 
 from .changes import look_1, look_1_across, look_4, look_4_across
 from .equation_3 import across_factors, pull_back_rows
-from .jit import kernel
+from .jit import inlined, kernel
 from .measure import ROWS
 from .memory import writes_c
 from .notes import ALONG, CHANGE, LIMIT, NORM, add_slowly, begin_notes, finish_notes, is_plain, kind_of
@@ -16,7 +16,7 @@ from .rules import adam_numbers, adapt, descend, roll
 from .steps import pull_back_and_adapt, pull_back_and_descend, pull_back_and_roll
 
 
-@kernel
+@inlined
 def _all_plain(notes: Any, p: Any) -> Any:
     plain = True
     for norm in kind_of(notes, NORM):
@@ -46,7 +46,7 @@ def _update_rows(notes: Any, p: Any, i: Any, end: Any, plain: Any, count: Any, r
         i += many
 
 
-@kernel
+@inlined
 def _update_rows_across(notes: Any, v: Any, i: Any, end: Any, factors: Any, rest: Any, numbers: Any) -> None:
     """The same for rows of float32 near to 1, with ∇w in the place of ∇v; `factors` begin with those of row i."""
     change, along, size = kind_of(notes, CHANGE).ctypes.data, kind_of(notes, ALONG).ctypes.data, v.itemsize
@@ -160,8 +160,11 @@ def pull_back_and_descend_noted(
     if (place + 1) % every != 0:
         pull_back_and_descend(dg, kept, g, v, ct, rate, decay)
         return
-    real, rest = v.dtype.type, (v.ctypes.data, ct.ctypes.data)
-    _step_across(notes[place // every], dg, kept, ct, v, g, rest, (real(rate), real(decay)))
+    real, own, rest = v.dtype.type, notes[place // every], (v.ctypes.data, ct.ctypes.data)
+    if decay == 0:
+        _step_across(own, dg, kept, ct, v, g, rest, (real(rate),))
+    else:
+        _step_across(own, dg, kept, ct, v, g, rest, (real(rate), real(decay)))
 
 
 @kernel
@@ -184,9 +187,11 @@ def pull_back_and_roll_noted(
     if (place + 1) % every != 0:
         pull_back_and_roll(dg, kept, g, v, m, ct, rate, momentum, nesterov, decay)
         return
-    real, rest = v.dtype.type, (v.ctypes.data, m.ctypes.data, ct.ctypes.data)
-    numbers = (real(rate), real(momentum), real(nesterov), real(decay))
-    _step_across(notes[place // every], dg, kept, ct, v, g, rest, numbers)
+    real, own, rest = v.dtype.type, notes[place // every], (v.ctypes.data, m.ctypes.data, ct.ctypes.data)
+    if decay == 0 and not nesterov:
+        _step_across(own, dg, kept, ct, v, g, rest, (real(rate), real(momentum)))
+    else:
+        _step_across(own, dg, kept, ct, v, g, rest, (real(rate), real(momentum), real(nesterov), real(decay)))
 
 
 @kernel
@@ -213,6 +218,9 @@ def pull_back_and_adapt_noted(
     if (place + 1) % every != 0:
         pull_back_and_adapt(dg, kept, g, v, m, s, ct, rate, step, beta1, beta2, eps, decay, decoupled)
         return
-    rest = (v.ctypes.data, m.ctypes.data, s.ctypes.data, ct.ctypes.data)
+    own, rest = notes[place // every], (v.ctypes.data, m.ctypes.data, s.ctypes.data, ct.ctypes.data)
     numbers = adam_numbers(v, rate, step, beta1, beta2, eps, decay, decoupled)
-    _step_across(notes[place // every], dg, kept, ct, v, g, rest, numbers)
+    if decay == 0:
+        _step_across(own, dg, kept, ct, v, g, rest, numbers[:7])
+    else:
+        _step_across(own, dg, kept, ct, v, g, rest, numbers)

@@ -85,8 +85,11 @@ def _step(dg: Any, kept: Any, ct: Any, v: Any, g: Any, rest: Any, numbers: Any) 
 @kernel
 def pull_back_and_descend(dg: Any, kept: Any, g: Any, v: Any, ct: Any, rate: Any, decay: Any) -> None:
     """`pull_back_kept`, and `descend` with ∇v. Of v, its state and ct = ∇w, all numbers lie side by side."""
-    real = v.dtype.type
-    _step(dg, kept, ct, v, g, (v.ctypes.data, ct.ctypes.data), (real(rate), real(decay)))
+    real, rest = v.dtype.type, (v.ctypes.data, ct.ctypes.data)
+    if decay == 0:
+        _step(dg, kept, ct, v, g, rest, (real(rate),))
+    else:
+        _step(dg, kept, ct, v, g, rest, (real(rate), real(decay)))
 
 
 @kernel
@@ -95,7 +98,10 @@ def pull_back_and_roll(
 ) -> None:
     """The same with `roll`."""
     real, rest = v.dtype.type, (v.ctypes.data, m.ctypes.data, ct.ctypes.data)
-    _step(dg, kept, ct, v, g, rest, (real(rate), real(momentum), real(nesterov), real(decay)))
+    if decay == 0 and not nesterov:
+        _step(dg, kept, ct, v, g, rest, (real(rate), real(momentum)))
+    else:
+        _step(dg, kept, ct, v, g, rest, (real(rate), real(momentum), real(nesterov), real(decay)))
 
 
 @kernel
@@ -117,4 +123,8 @@ def pull_back_and_adapt(
 ) -> None:
     """The same with `adapt`."""
     rest = (v.ctypes.data, m.ctypes.data, s.ctypes.data, ct.ctypes.data)
-    _step(dg, kept, ct, v, g, rest, adam_numbers(v, rate, step, beta1, beta2, eps, decay, decoupled))
+    numbers = adam_numbers(v, rate, step, beta1, beta2, eps, decay, decoupled)
+    if decay == 0:
+        _step(dg, kept, ct, v, g, rest, numbers[:7])
+    else:
+        _step(dg, kept, ct, v, g, rest, numbers)
