@@ -212,6 +212,19 @@ def test_a_second_derivative_by_v_is_right_where_only_b_reaches_it(axis, of_v, o
         assert not truth.misses(y.numpy())
 
 
+@pytest.mark.parametrize("on", [False, True])
+@pytest.mark.parametrize("axis", [0, 1])
+@given(st.integers(0, 2**32 - 1), st.integers(-900, 1000), st.floats(0.5, 1), st.booleans(), st.booleans())
+def test_a_second_derivative_is_right_up_to_the_largest_g(on, axis, seed, size, part, largest_g, largest_b):
+    v, g, ct, a, b = numbers((3, 3), axis, np.float64, seed, size, False, (0, size - 1030, size - 1030, -900))
+    most = np.finfo(float).max * part
+    g, b = (np.copysign(most, x) if at_the_end else x for x, at_the_end in ((g, largest_g), (b, largest_b)))
+    expected = Slices(v, g, axis).second(ct, a, b)
+    with tg.kernels(on):
+        by_ct, by_v, by_g = OPS["weight_norm_second"](a, b, ct, v, g, axis=axis)
+    held([by_v, by_g, by_ct], expected)
+
+
 @pytest.mark.once
 @example(-1, -1021, 2 - 2.0**-52)
 @given(st.integers(-2100, 2100), st.integers(-1021, 1023), st.floats(1, 2, exclude_max=True))

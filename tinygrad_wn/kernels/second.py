@@ -55,7 +55,9 @@ def _second_rows(to_ct: Any, to_v: Any, to_g: Any, a: Any, b: Any, ct: Any, v: A
     n = v.shape[1]
     for i in range(v.shape[0]):
         scale, inverse, by_a, by_ct = kept[0, i], kept[1, i], level_of(a, i), level_of(ct, i)
+        by_g, by_b = level_of(g, i), level_of(b, i)
         of_a, of_ct = power_of(scale) - power_of(by_a), power_of(scale) - power_of(by_ct)
+        of_g, of_b = -power_of(by_g), -power_of(by_b)
         sums[:] = 0.0
         for first in range(0, n, LANES):
             for k in range(min(LANES, n - first)):
@@ -67,14 +69,14 @@ def _second_rows(to_ct: Any, to_v: Any, to_g: Any, a: Any, b: Any, ct: Any, v: A
             for k in range(min(LANES, n - first)):
                 u = np.float64(v[i, first + k]) * scale * inverse
                 sums[2, k] += (a[i, first + k] * by_a - along_a * u) * (ct[i, first + k] * by_ct - along_ct * u)
-        both, length, by_b = _summed(sums, 2), g[i, 0] * inverse, b[i, 0] * inverse
+        both, length, pull = _summed(sums, 2), g[i, 0] * by_g * inverse, b[i, 0] * by_b * inverse
         to_g[i, 0] = shifted(both * inverse, of_a + of_ct - power_of(scale))
         for j in range(n):
             u = np.float64(v[i, j]) * scale * inverse
             across_a, across_ct = a[i, j] * by_a - along_a * u, ct[i, j] * by_ct - along_ct * u
             bent = both * u + along_a * across_ct + along_ct * across_a
-            to_ct[i, j] = shifted(length * across_a, of_a) + b[i, 0] * u
-            to_v[i, j] = shifted(by_b * across_ct, of_ct) - shifted(length * bent * inverse, of_a + of_ct)
+            to_ct[i, j] = shifted(length * across_a, of_a + of_g) + b[i, 0] * u
+            to_v[i, j] = shifted(pull * across_ct, of_ct + of_b) - shifted(length * bent * inverse, of_a + of_ct + of_g)
     return 0
 
 

@@ -235,14 +235,14 @@ def weight_norm_second(a: Real, b: Real, ct: Real, v: NonZero, g: Real, axis: Ax
     """
     u, norm, e = _direction("weight_norm_second", v, axis)
     rest, dtype = other_axes(axis, np.ndim(v)), _float_of(a, b, ct, v, g)
-    (a, e_a), (ct, e_ct) = _leveled(a, rest), _leveled(ct, rest)
+    (a, e_a), (ct, e_ct), (m_b, e_b), (m_g, e_g) = _leveled(a, rest), _leveled(ct, rest), np.frexp(b), np.frexp(g)
     along_a, along_ct = (np.sum(x * u, axis=rest, keepdims=True) for x in (a, ct))
     across_a, across_ct = (a - along_a * u) / norm, (ct - along_ct * u) / norm
     both = np.sum(across_a * across_ct, axis=rest, keepdims=True)
     bent = both * u + (along_a / norm) * across_ct + (along_ct / norm) * across_a
-    to_v = np.ldexp(b * across_ct, e_ct - e) - np.ldexp(g * bent, e_a + e_ct - 2 * e)
+    to_v = np.ldexp(m_b * across_ct, e_b + e_ct - e) - np.ldexp(m_g * bent, e_g + e_a + e_ct - 2 * e)
     return (
-        (np.ldexp(g * across_a, e_a - e) + b * u).astype(dtype),
+        (np.ldexp(m_g * across_a, e_g + e_a - e) + b * u).astype(dtype),
         to_v.astype(dtype),
         np.ldexp(norm * both, e_a + e_ct - e).astype(dtype),
     )
