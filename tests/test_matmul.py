@@ -130,6 +130,25 @@ def test_a_layer_at_the_ends_of_the_range_of_v(dtype: str, ends: tuple[int, int]
         np.testing.assert_allclose(tg.weight_norm_linear(x, np.ldexp(v, k), g).numpy(), expected, rtol, 1e-5)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rows", [9, 200])
+def test_a_layer_with_the_largest_g(dtype: Any, rows: int) -> None:
+    v, x, ct = (drawn(s, dtype, seed) / 2**12 for seed, s in enumerate([(rows, 20), (12, 20), (12, rows)]))
+    g = np.full((rows, 1), np.finfo(dtype).max)
+    small = tg.weight_norm(v, g).numpy().astype(float) / 2**40
+    v, g = tg.tensor(v), tg.tensor(g)
+
+    def layer(x: tg.Tensor, ct: tg.Tensor) -> Any:
+        y = tg.weight_norm_linear(x, v, g)
+        return y, *y.gradient(x, cotangent=ct)
+
+    for run in (layer, tg.jit(layer)):
+        y, dx = run(tg.tensor(x, requires_grad=True), tg.tensor(ct))
+        for found, expected in ((y, x @ small.T), (dx, ct @ small)):
+            at_scale = found.numpy().astype(float) / 2**40
+            np.testing.assert_allclose(at_scale, expected, rtol=1e-4, atol=1e-6 * np.abs(expected).max())
+
+
 CHECK = """
 import numpy as np
 import tinygrad_wn as tg

@@ -13,7 +13,7 @@ from .equation_3 import pull_back_rows
 from .jit import kernel, parallel_kernel, prange
 from .layouts import AnyLayout
 from .matmul import multiply, multiply_in_parts, product
-from .measure import LEAST, MOST, measure_inverse, rows_at_once
+from .measure import measure_inverse, power_and_factor, rows_at_once
 from .memory import reads_c, writes
 from .norm import side_by_side
 from .panels import BY_COLUMN, BY_ROW, NOT_SCALED
@@ -27,12 +27,9 @@ WORTH_THREADS = 4e6
 
 @kernel
 def _set_scales(scales: Any, first: Any, scale: Any, inverse: Any, g: Any) -> Any:
-    """A power of two and a factor for rows of v, whose product with a row is that of w, in the range of the dtype."""
-    least, most = (LEAST, MOST) if scales.itemsize == 4 else (0.0, math.inf)
+    """What multiplies each row of v to give that row of w: a power of two, then a factor."""
     for i in range(g.shape[0]):
-        power = min(max(scale[i], least), most)
-        scales[0, first + i] = power
-        scales[1, first + i] = g[i, 0] * inverse[i] * (scale[i] / power)
+        scales[0, first + i], scales[1, first + i] = power_and_factor(scale[i], inverse[i], g[i, 0], scales.itemsize)
 
 
 @kernel

@@ -108,6 +108,18 @@ def factor_for(g: Any, inverse: Any, scale: Any) -> Any:
 
 
 @kernel
+def power_and_factor(scale: Any, inverse: Any, g: Any, size: Any) -> Any:
+    """A power of two and a factor in the range of the dtype of `size` bytes, whose product is g·inverse·scale.
+
+    An inverse goes up to 2, so the largest g give a part of themselves to the power of two.
+    """
+    least, most, large = (LEAST, MOST, MOST) if size == 4 else (0.0, LARGEST_POWER, QUARTERED)
+    part = 4.0 if abs(g) > large else 1.0
+    power = min(max(scale * part, least), most)
+    return power, g / part * inverse * (scale / power * part)
+
+
+@kernel
 def times(x: Any, factor: Any, scale: Any) -> Any:
     """x·factor·scale, for a power of two."""
     first, second = in_turn(factor, scale)

@@ -8,7 +8,7 @@ import numpy as np
 
 from .each_row import factors_of_rows, inverses_of_rows, side_by_side_at
 from .jit import inlined, kernel
-from .measure import LEAST, MOST, measure_inverse
+from .measure import measure_inverse, power_and_factor
 from .panels import turn
 from .room import near
 from .rows import squares_of_lanes
@@ -19,8 +19,8 @@ from .vector import VECTOR_BYTES
 def _bring_near(block: Any, factors: Any, scale: Any, inverse: Any, g: Any) -> None:
     """Columns times powers of two, so that products with them are about as large as those with w."""
     for r in range(block.shape[1]):
-        power = min(max(scale[r], LEAST), MOST) if block.itemsize == 4 else scale[r]
-        factors[0, r] = factors[2, r] = g[r, 0] * inverse[r] * (scale[r] / power)
+        power, factor = power_and_factor(scale[r], inverse[r], g[r, 0], block.itemsize)
+        factors[0, r] = factors[2, r] = factor
         factors[1, r], factors[3, r] = power, 1.0
     for q in range(block.shape[0]):
         for r in range(block.shape[1]):
