@@ -13,19 +13,22 @@ from training import step_of
 import tinygrad_wn as tg
 from tinygrad_wn import dynamics, nn, optim
 from tinygrad_wn.dynamics import FIELDS
-from tinygrad_wn.kernels import noted as noting, notes, rules
+from tinygrad_wn.kernels import noted, notes, rules
 from tinygrad_wn.kernels.jit import kernels_are_on
 from tinygrad_wn.kernels.layouts import AnyLayout
 
-ADDRESSES = "out 3, count, count, count"
-NOTED = {
-    "descend": AnyLayout(noting.descend_noted, f"{ADDRESSES}, out 1 C, in 1 C, real, real"),
-    "roll": AnyLayout(noting.roll_noted, f"{ADDRESSES}, out 1 C, out 1 C, in 1 C, real, real, flag, real"),
-    "adapt": AnyLayout(
-        noting.adapt_noted, f"{ADDRESSES}, {'out 1 C, ' * 3}in 1 C, real, real, real, real, real, real, flag"
-    ),
-}
-"""Updates that take notes, for the types that compiled steps ask for."""
+RULES = [(2, 1), (2, 2), (3, 2), (3, 4), (4, 7), (4, 9)]
+"""How many arrays and how many numbers there are: gradient descent, momentum, Adam, each without and with decay."""
+
+
+def types_of(arrays: int, numbers: int) -> str:
+    """What an update takes, as `AnyLayout` says it."""
+    return f"({' + '.join(['out 1 C'] * arrays)}), ({' + '.join(['real'] * numbers)})"
+
+
+def noted_of(arrays: int, numbers: int, size: int) -> Any:
+    """The update that takes notes, for the types that a compiled step asks for."""
+    return AnyLayout(noted.update_noted, f"out 3, count, count, count, {types_of(arrays, numbers)}")[size]
 
 
 # Compiled steps
@@ -132,26 +135,22 @@ def test_threads_take_the_same_notes_as_one() -> None:
 def test_updates_that_take_notes_are_the_updates_bit_for_bit(seed: int, dtype: Any, count: int, k: int) -> None:
     rng = np.random.default_rng(seed)
     rows, size = int(rng.integers(1, 10)), np.dtype(dtype).itemsize
-    decay, flag = float(rng.choice([0, 0.01])), bool(rng.integers(2))
     v = np.ldexp(rng.standard_normal((rows, count)), k * (1 if size == 4 else 5)).astype(dtype)
-    for name, outs, numbers in (
-        ("descend", 1, (0.1, decay)),
-        ("roll", 2, (0.1, 0.9, flag, decay)),
-        ("adapt", 3, (0.1, 3.0, 0.9, 0.999, 1e-8, decay, flag)),
-    ):
-        arrays = [v.flatten(), *(np.ldexp(rng.random(v.size), k).astype(dtype) for _ in range(outs))]
-        own = [x.copy() for x in arrays]
-        getattr(rules, name)(*arrays, *numbers)
-        noted, expected = np.zeros((2, 2, 5, rows), dtype)
-        notes.noted_lengths(noted, noted, 2, v, np.ones((rows, 1), dtype), axis=0, every=2)
-        noted[0], expected[:] = np.nan, noted
+    for outs, many in RULES:
+        arrays = tuple(np.ldexp(rng.random(v.size), k).astype(dtype) for _ in range(outs - 1))
+        arrays, numbers = (v.flatten(), *arrays), tuple(rng.uniform(0.1, 0.9, many))
+        own = tuple(x.copy() for x in arrays)
+        AnyLayout(rules.update, types_of(outs, many))[size](arrays, numbers)
+        found, expected = np.zeros((2, 2, 5, rows), dtype)
+        notes.noted_lengths(found, found, 2, v, np.ones((rows, 1), dtype), axis=0, every=2)
+        found[0], expected[:] = np.nan, found
         for place in (0, 3):
-            before = [x.copy() for x in own]
-            NOTED[name][size](noted, place, 2, count, *own, *numbers)
+            before = tuple(x.copy() for x in own)
+            noted_of(outs, many, size)(found, place, 2, count, own, numbers)
             if place == 0:
                 assert all(map(np.array_equal, own, arrays))
                 own = before
         assert all(map(np.array_equal, own, arrays))
         notes.noted_changes(expected, expected, 3, v, arrays[0].reshape(v.shape), axis=0, every=2)
-        assert np.all(np.isnan(noted[0]))
-        assert_allclose(noted[1], expected[1], rtol=1e-5 if size == 4 else 1e-13, atol=1e-6 if size == 4 else 1e-14)
+        assert np.all(np.isnan(found[0]))
+        assert_allclose(found[1], expected[1], rtol=1e-5 if size == 4 else 1e-13, atol=1e-6 if size == 4 else 1e-14)

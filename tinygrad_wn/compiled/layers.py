@@ -8,6 +8,7 @@ from ..kernels.panels import BY_COLUMN, BY_ROW, NOT_SCALED, PADDED, STRETCHED
 from ..kernels.vector import VECTOR_BYTES
 from .lower import SMALL, UPDATES, is_turned, turned
 from .record import Call, View
+from .rules import update_numbers
 from .writer import Writer, shared
 
 if TYPE_CHECKING:
@@ -148,14 +149,13 @@ def weight_norm_pullback(to: Writer, stage: Stage) -> None:
         arguments = [to.part(dv, "writes", 0), slope, kept, *(to.part(x, "reads", 0) for x in (dw, v, g))]
         to.add(to.linked_call("equation_3", "pull_back_kept", arguments, v.dtype))
         return
-    name, numbers = _update_of(to, stage.calls[1])
-    arguments = [slope, kept, to.part(g, "reads", 0)]
-    arguments += [to.part(x, "writes", 0) for x in (*stage.calls[1].results, dw)] + numbers
+    arrays = to.group([to.part(x, "writes", 0) for x in (*stage.calls[1].results, dw)], v.dtype)
+    arguments = [slope, kept, to.part(g, "reads", 0), arrays, update_numbers(to, stage.calls[1])]
     if len(stage.calls) == 2:
-        to.add(to.linked_call("steps", f"pull_back_and_{name}", arguments, v.dtype))
+        to.add(to.linked_call("steps", "pull_back_and_update", arguments, v.dtype))
         return
     noted = _notes_of(to, stage.calls[2])
-    to.add(to.linked_call("noted", f"pull_back_and_{name}_noted", [*noted, *arguments], v.dtype))
+    to.add(to.linked_call("noted", "pull_back_and_update_noted", [*noted, *arguments], v.dtype))
 
 
 def _notes_of(to: Writer, call: Call) -> list[str]:
@@ -184,34 +184,16 @@ def cross_entropy(to: Writer, stage: Stage) -> None:
     to.fails(slope, to.linked_call("loss_rows", "losses_and_slopes", arguments, logits.dtype))
 
 
-OPTIONS = {
-    "sgd_update": ("descend", ("weight_decay",)),
-    "momentum_update": ("roll", ("momentum", "nesterov", "weight_decay")),
-    "adam_update": ("adapt", ("beta1", "beta2", "eps", "weight_decay", "decoupled")),
-}
-
-
-def _update_of(to: Writer, call: Call) -> tuple[str, list[str]]:
-    """The rule of an update, and the numbers that it takes."""
-    name, options = OPTIONS[call.op.name]
-    numbers = [f"float({to.number(x)})" for x in call.given[: UPDATES[call.op.name][0]]]
-    values = [call.params[one] for one in options]
-    numbers += [repr(x) if isinstance(x, bool) else repr(float(x)) for x in values]
-    to.kinds.update({one: "real" for one in numbers if one not in ("True", "False")})
-    return name, numbers
-
-
-@shared(*OPTIONS)
+@shared(*UPDATES)
 def update(to: Writer, stage: Stage) -> None:
     """New values of a parameter and its state, in the place of the old ones."""
     call = stage.calls[0]
-    name, numbers = _update_of(to, call)
     arrays = [x for x in call.given[UPDATES[call.op.name][0] :] if isinstance(x, View)]
     hows = ["writes_c"] * (len(arrays) - 1) + ["reads_c"]
-    rows = [to.flat_part(x, how) for x, how in zip(arrays, hows, strict=True)]
+    dtype = arrays[0].dtype
+    rows = to.group([to.flat_part(x, how) for x, how in zip(arrays, hows, strict=True)], dtype)
     if len(stage.calls) == 1:
-        to.add(to.linked_call("rules", name, [*rows, *numbers], arrays[0].dtype))
+        to.add(to.linked_call("rules", "update", [rows, update_numbers(to, call)], dtype))
         return
-    v = stage.calls[1].given[3]
-    own = [*_notes_of(to, stage.calls[1]), str(v.shape[1])]
-    to.add(to.linked_call("noted", f"{name}_noted", [*own, *rows, *numbers], v.dtype))
+    own = [*_notes_of(to, stage.calls[1]), str(stage.calls[1].given[3].shape[1])]
+    to.add(to.linked_call("noted", "update_noted", [*own, rows, update_numbers(to, call)], dtype))

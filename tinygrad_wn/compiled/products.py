@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import rules
+from .lower import UPDATES
 from .record import Call, Operand, View
 from .sweep import Sweep, copy, known, with_axes
 from .writer import RULES, Writer, rule
@@ -114,10 +115,9 @@ def _both(to: Writer, call: Call) -> bool:
 
 def _updated(to: Writer, call: Call) -> bool:
     """The rule for arrays that are overwritten, for results that begin as copies of what they follow from."""
-    each = {"sgd_update": 1, "momentum_update": 2, "adam_update": 3}[call.op.name]
+    scalars, each = UPDATES[call.op.name]
     if call.writes or not all(y.whole for y in call.results):
         return rules.update(to, call)
-    scalars = 2 if call.op.name == "adam_update" else 1
     results, operands = iter(call.results), list(call.operands)
     for i, x in enumerate(call.operands[scalars:]):
         if i % (each + 1) != each and isinstance(x, View):
@@ -129,4 +129,4 @@ def _updated(to: Writer, call: Call) -> bool:
 RULES |= {name: _brought_to(RULES[name]) for name in ("linear", "linear_pullback", "weight_norm_linear", "dropout")}
 RULES |= {name: _brought_to(RULES[name]) for name in ("cross_entropy", "cross_entropy_pullback")}
 RULES |= {"weight_norm_linear_pullback": _brought_to(_both)}
-RULES |= {name: _brought_to(_updated) for name in ("sgd_update", "momentum_update", "adam_update")}
+RULES |= {name: _brought_to(_updated) for name in UPDATES}

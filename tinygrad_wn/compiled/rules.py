@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..kernels.panels import NOT_SCALED
+from .lower import UPDATES
 from .record import Call, Operand, View
 from .writer import Writer, rule
 
@@ -162,11 +163,10 @@ def dropout(to: Writer, call: Call) -> bool:
     return True
 
 
-@rule("sgd_update", "momentum_update", "adam_update")
+@rule(*UPDATES)
 def update(to: Writer, call: Call) -> bool:
     """New parameters and states in the place of the old ones, parameter by parameter."""
-    scalars = 2 if call.op.name == "adam_update" else 1
-    each = {"sgd_update": 1, "momentum_update": 2, "adam_update": 3}[call.op.name]
+    scalars, each = UPDATES[call.op.name]
     arrays = call.operands[scalars:]
     if not call.writes or not alike(*arrays, *call.results) or not all(x.whole for x in call.results):
         return False
@@ -175,13 +175,34 @@ def update(to: Writer, call: Call) -> bool:
         return False
     if [x for row in rows for x in row[:-1]] != list(call.results):
         return False
-    names = {"sgd_update": ("weight_decay",), "momentum_update": ("momentum", "nesterov", "weight_decay")}
-    options = names.get(call.op.name, ("beta1", "beta2", "eps", "weight_decay", "decoupled"))
-    numbers = [f"float({to.number(x)})" for x in call.operands[:scalars]] + [repr(call.params[n]) for n in options]
-    name = to.use("rules", {"sgd_update": "descend", "momentum_update": "roll", "adam_update": "adapt"}[call.op.name])
+    numbers, dtype = update_numbers(to, call), call.results[0].dtype
     for row in rows:
         views = [vector(x) for x in row if isinstance(x, View)]
         made = [to.view(x, "writes_c") for x in views[:-1] if x is not None]
         made += [to.view(x, "reads_c") for x in views[-1:] if x is not None]
-        to.add(f"{name}({', '.join([*made, *numbers])})")
+        to.add(to.linked_call("rules", "update", [to.group(made, dtype), numbers], dtype))
     return True
+
+
+def update_numbers(to: Writer, call: Call) -> str:
+    """The tuple of numbers that an update takes; those that change nothing are left out."""
+    options, name = call.params, call.op.name
+    decay = float(options["weight_decay"])
+    numbers = [f"float({to.number(x)})" for x in call.operands[: UPDATES[name][0]]]
+    if name == "adam_update":
+        decays = (f"{numbers[0]} * {decay!r}", "0.0") if options["decoupled"] else ("0.0", repr(decay))
+        given = [*numbers, *(repr(float(options[one])) for one in ("beta1", "beta2", "eps"))]
+        text = f"{to.use('rules', 'adam_numbers')}({', '.join(given)})"
+        to.kinds[text] = f"({' + '.join(['real'] * 7)})"
+        if not decay:
+            return text
+        to.kinds[whole := f"(*{text}, {', '.join(decays)})"] = f"({' + '.join(['real'] * 9)})"
+        return whole
+    if name == "momentum_update":
+        numbers.append(repr(float(options["momentum"])))
+    if name == "momentum_update" and (decay or options["nesterov"]):
+        numbers.append(repr(float(options["nesterov"])))
+    if decay or len(numbers) == 3:
+        numbers.append(repr(decay))
+    to.kinds.update(dict.fromkeys(numbers, "real"))
+    return to.group(numbers, np.dtype(np.float64))

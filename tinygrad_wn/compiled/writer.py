@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -122,6 +122,12 @@ class Writer:
         way, ndim, whole, own = kind
         layout = "C" if whole else "A"
         return f"{way} {ndim}" + (f" {layout} {own.name}" if own != dtype else " C" if whole else "")
+
+    def group(self, items: list[str], dtype: np.dtype[Any]) -> str:
+        """A tuple of what kernels take."""
+        text = _tuple(items)
+        self.kinds[text] = f"({' + '.join(self._kind(x, dtype) for x in items)})"
+        return text
 
     def type_of(self, dtype: np.dtype[Any]) -> str:
         """The name of a dtype in emitted text."""
@@ -325,5 +331,5 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _tuple(sizes: tuple[int, ...]) -> str:
+def _tuple(sizes: Sequence[int | str]) -> str:
     return f"({', '.join(map(str, sizes))}{',' if len(sizes) == 1 else ''})"

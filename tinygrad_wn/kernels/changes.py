@@ -1,7 +1,6 @@
 """Updates of rows, as pieces of LLVM code that also sum how each row changes: Σ Δp² and Σ Δp·p.
 
-The formulas are those of `rules.py`, operation for operation, so that new values are the same bit for bit. Sums run in
-the dtype of the rows, lane by lane; lanes of several rows are added up together.
+Sums run in the dtype of the rows, lane by lane; lanes of several rows are added up together.
 """
 
 from __future__ import annotations
@@ -10,121 +9,35 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 
 from .measure import ROWS
-from .rows import TOGETHER, slope_of_v
-from .tiles import first_lanes, load_some, store_some
-from .vector import FUSED, INDEX, REAL, SIZE, VECTOR_BYTES, counted, folded, load, piece, roots, splat, store, word
-
-
-def _compared(at: Any, old: Any, new: Any) -> list[Any]:
-    return [new]
-
-
-def _chosen(at: Any, number: Any, x: Any, other: Any) -> Any:
-    """x where a number is not 0."""
-    return at.select(at.fcmp_unordered("!=", number, ir.Constant(number.type, None)), x, other)
-
-
-def _slope(at: Any, p: Any, g: Any, decay: Any = None) -> Any:
-    return g if decay is None else _chosen(at, decay, at.fadd(g, at.fmul(decay, p)), g)
-
-
-def _descended(at: Any, p: Any, g: Any, rate: Any, *decay: Any) -> list[Any]:
-    return [at.fsub(p, at.fmul(rate, _slope(at, p, g, *decay)))]
-
-
-def _rolled(at: Any, p: Any, m: Any, g: Any, rate: Any, momentum: Any, *more: Any) -> list[Any]:
-    slope = _slope(at, p, g, *more[1:])
-    new = at.fadd(at.fmul(momentum, m), slope)
-    step = _chosen(at, more[0], at.fadd(slope, at.fmul(momentum, new)), new) if more else new
-    return [at.fsub(p, at.fmul(rate, step)), new]
-
-
-def _adapted(at: Any, p: Any, m: Any, s: Any, g: Any, *numbers: Any) -> list[Any]:
-    pace, rise, beta1, beta2, new1, new2, eps, *decays = numbers
-    slope = _slope(at, p, g, *decays[1:])
-    m = at.fadd(at.fmul(beta1, m), at.fmul(new1, slope))
-    s = at.fadd(at.fmul(beta2, s), at.fmul(at.fmul(new2, slope), slope))
-    kept = _chosen(at, decays[0], at.fsub(p, at.fmul(decays[0], p)), p) if decays else p
-    return [at.fsub(kept, at.fmul(pace, at.fdiv(m, at.fadd(at.fmul(roots(at, s), rise), eps)))), m, s]
-
-
-FORMULAS: dict[tuple[int, int], Any] = {
-    (2, 0): _compared,
-    (2, 1): _descended,
-    (2, 2): _descended,
-    (3, 2): _rolled,
-    (3, 4): _rolled,
-    (4, 7): _adapted,
-    (4, 9): _adapted,
-}
-"""New values, by how many arrays and how many numbers there are; as in `rules.py`, bit for bit. What few ask for, such
-as decay, needs numbers of its own, so that others do not wait for it.
-"""
-
-
-def updated(
-    at: Any,
-    formula: Any,
-    places: list[Any],
-    values: list[Any],
-    flags: Any,
-    factors: list[Any],
-    vector: Any,
-    *,
-    writes: bool = True,
-) -> tuple[Any, Any]:
-    """Emit an update of a vector of each array, those at the first `places` in place; p before and after it.
-
-    Where there are factors, the last array has ∇w, of which they make ∇v. Only lanes with a flag are there.
-    """
-    size = 4 if vector.element == ir.FloatType() else 8
-    if flags is None:
-        given = [load(at, one, vector, size) for one in places]
-    else:
-        given = [load_some(at, one, vector, flags, size) for one in places]
-    if factors:
-        given[-1] = slope_of_v(at, given[-1], given[0], *factors)
-    new = formula(at, *given, *values)
-    for x, to in zip(new if writes else [], places, strict=False):
-        if flags is None:
-            store(at, x, to, size)
-        else:
-            store_some(at, x, to, flags, size)
-    return given[0], new[0]
+from .rows import TOGETHER
+from .rules import FORMULAS, numbers_of, starts_of, updated
+from .tiles import first_lanes
+from .vector import FUSED, INDEX, REAL, SIZE, VECTOR_BYTES, counted, folded, load, piece, splat, store, word
 
 
 def _looked_at(rows: int, *, turned: bool) -> Any:
     """Make the piece that updates some rows, and adds Σ Δp² and Σ Δp·p of each to the numbers at two addresses.
 
-    `rest` holds the addresses of p and of arrays with rows like it, the last of which is only read. Where there are no
-    numbers, nothing is written: the second array holds the new values. Where the last array has ∇w and is to be turned,
+    The first of the arrays is p, and the others have rows like it. Where there are no numbers, nothing is written: the
+    second array holds the new values. Where the last array has ∇w and is to be turned,
     `factors` has the numbers that `across_factors` gives for each row.
     """
 
     def emit(
-        _typing: Any,
-        p: Any,
-        change: Any,
-        along: Any,
-        place: Any,
-        count: Any,
-        row: Any,
-        rest: Any,
-        numbers: Any,
-        factors: Any,
+        _typing: Any, arrays: Any, numbers: Any, change: Any, along: Any, place: Any, count: Any, row: Any, factors: Any
     ) -> Any:
-        real, size = REAL[p.dtype], SIZE[p.dtype]
+        dtype = arrays[0].dtype
+        real, size = REAL[dtype], SIZE[dtype]
         lanes = VECTOR_BYTES // size
         vector = ir.VectorType(real, lanes)
-        formula, writes = FORMULAS[len(rest), len(numbers)], len(numbers) > 0
+        formula, writes = FORMULAS[len(arrays), len(numbers)], len(numbers) > 0
 
         def build(context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
-            _, change, along, place, count, row, rest, numbers, factors = arguments
-            starts = cgutils.unpack_tuple(at, rest)
-            values = [splat(at, x, vector) for x in cgutils.unpack_tuple(at, numbers)]
+            given, values, change, along, place, count, row, factors = arguments
+            starts = starts_of(context, at, arrays, given)
+            values = numbers_of(context, at, numbers, values, dtype)
 
             def factor(kind: int, r: int) -> Any:
                 where = at.add(factors, word(size * (kind * ROWS + r)))
@@ -158,7 +71,7 @@ def _looked_at(rows: int, *, turned: bool) -> Any:
             _add(at, (change, along), folded(at, [*totals[::2], *totals[1::2]]), size)
             return context.get_dummy_value()
 
-        return types.void(p, *[types.int64] * 5, rest, numbers, types.int64), build
+        return types.void(arrays, numbers, *[types.int64] * 6), build
 
     return piece(emit)
 

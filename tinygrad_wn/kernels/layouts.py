@@ -33,7 +33,8 @@ class AnyLayout(dict[int, Callable[..., Any]]):
     """A kernel by the item size of its dtype: 4 for float32, 8 for float64; compiled when it is first asked for.
 
     `arguments` says what it takes: "out 2, in 2, in 1 C, in 1 C int64, flag, count" writes to a matrix, reads a matrix,
-    a contiguous vector, and one of integers. Numba itself refuses all other types, and arrays that must not be written.
+    a contiguous vector, and one of integers; "(out 2 + real)" is a tuple. Numba itself refuses all other types, and
+    arrays that must not be written.
     """
 
     def __init__(self, kernel: Any, arguments: str) -> None:
@@ -49,10 +50,12 @@ class AnyLayout(dict[int, Callable[..., Any]]):
 
     def types(self, size: int) -> tuple[Any, ...]:
         """Numba's types of the arguments, for floats of `size` bytes."""
-        return tuple(self._type(words.split(), size) for words in self.arguments)
+        return tuple(self._type(one, size) for one in self.arguments)
 
-    @staticmethod
-    def _type(words: list[str], size: int) -> Any:
+    def _type(self, text: str, size: int) -> Any:
+        if text.startswith("("):
+            return types.Tuple([self._type(one, size) for one in text[1:-1].split(" + ")])
+        words = text.split()
         if words[0] in SCALARS:
             return SCALARS[words[0]]
         dtype = getattr(types, words[3]) if len(words) > 3 else types.float32 if size == 4 else types.float64

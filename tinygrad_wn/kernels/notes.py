@@ -92,10 +92,9 @@ def note_changes(notes: Any, place: Any, every: Any, old: Any, new: Any) -> None
     begin_notes(own)
     for i in range(new.shape[0]):
         if near_by and same and is_plain(new, own[NORM, i]):
-            rest = (old.ctypes.data, new.ctypes.data)
             for j in range(0, new.shape[1], LIMIT):
                 width = min(new.shape[1] - j, LIMIT)
-                look_1(new, change + size * i, along + size * i, i * row + j * size, width, row, rest, (), 0)
+                look_1((old, new), (), change + size * i, along + size * i, i * row + j * size, width, row, 0)
         else:
             add_slowly(own, i, old[i], new[i])
     finish_notes(own, new)

@@ -1,6 +1,6 @@
 """Update rules of optimizers for one parameter: p and its state in place, one pass over memory.
 
-Formulas as in `ops/update.py`, term for term.
+Formulas as in `ops/update.py`, term for term. Arrays and numbers come as tuples; their counts say which rule is meant.
 """
 
 from __future__ import annotations
@@ -8,60 +8,157 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
 
 from .jit import kernel
+from .rows import slope_of_v
+from .tiles import first_lanes, load_some, store_some
+from .vector import REAL, SIZE, VECTOR_BYTES, WORD, counted, load, piece, roots, splat, store, word
+
+
+def _compared(at: Any, old: Any, new: Any) -> list[Any]:
+    return [new]
+
+
+def _chosen(at: Any, number: Any, x: Any, other: Any) -> Any:
+    """x where a number is not 0."""
+    return at.select(at.fcmp_unordered("!=", number, ir.Constant(number.type, None)), x, other)
+
+
+def _slope(at: Any, p: Any, g: Any, decay: Any = None) -> Any:
+    return g if decay is None else _chosen(at, decay, at.fadd(g, at.fmul(decay, p)), g)
+
+
+def _descended(at: Any, p: Any, g: Any, rate: Any, *decay: Any) -> list[Any]:
+    return [at.fsub(p, at.fmul(rate, _slope(at, p, g, *decay)))]
+
+
+def _rolled(at: Any, p: Any, m: Any, g: Any, rate: Any, momentum: Any, *more: Any) -> list[Any]:
+    slope = _slope(at, p, g, *more[1:])
+    new = at.fadd(at.fmul(momentum, m), slope)
+    step = _chosen(at, more[0], at.fadd(slope, at.fmul(momentum, new)), new) if more else new
+    return [at.fsub(p, at.fmul(rate, step)), new]
+
+
+def _adapted(at: Any, p: Any, m: Any, s: Any, g: Any, *numbers: Any) -> list[Any]:
+    pace, rise, beta1, beta2, new1, new2, eps, *decays = numbers
+    slope = _slope(at, p, g, *decays[1:])
+    m = at.fadd(at.fmul(beta1, m), at.fmul(new1, slope))
+    s = at.fadd(at.fmul(beta2, s), at.fmul(at.fmul(new2, slope), slope))
+    kept = _chosen(at, decays[0], at.fsub(p, at.fmul(decays[0], p)), p) if decays else p
+    return [at.fsub(kept, at.fmul(pace, at.fdiv(m, at.fadd(at.fmul(roots(at, s), rise), eps)))), m, s]
+
+
+FORMULAS: dict[tuple[int, int], Any] = {
+    (2, 0): _compared,
+    (2, 1): _descended,
+    (2, 2): _descended,
+    (3, 2): _rolled,
+    (3, 4): _rolled,
+    (4, 7): _adapted,
+    (4, 9): _adapted,
+}
+"""New values, by how many arrays and how many numbers there are: rate; rate and momentum; those of `adam_numbers`. What
+few ask for needs numbers of its own, so that others do not wait for it: decay; nesterov and decay; or what p shrinks by
+and what decay adds to the slope.
+"""
+
+
+def updated(
+    at: Any,
+    formula: Any,
+    places: list[Any],
+    values: list[Any],
+    flags: Any,
+    factors: list[Any],
+    vector: Any,
+    *,
+    writes: bool = True,
+) -> tuple[Any, Any]:
+    """Emit an update of a vector of each array, those at the first `places` in place; p before and after it.
+
+    Where there are factors, the last array has ∇w, of which they make ∇v. Only lanes with a flag are there.
+    """
+    size = 4 if vector.element == ir.FloatType() else 8
+    if flags is None:
+        given = [load(at, one, vector, size) for one in places]
+    else:
+        given = [load_some(at, one, vector, flags, size) for one in places]
+    if factors:
+        given[-1] = slope_of_v(at, given[-1], given[0], *factors)
+    new = formula(at, *given, *values)
+    for x, to in zip(new if writes else [], places, strict=False):
+        if flags is None:
+            store(at, x, to, size)
+        else:
+            store_some(at, x, to, flags, size)
+    return given[0], new[0]
+
+
+def starts_of(context: Any, at: Any, kinds: Any, arrays: Any) -> list[Any]:
+    """Addresses of the arrays of a tuple."""
+    parts = zip(kinds, cgutils.unpack_tuple(at, arrays), strict=True)
+    return [at.ptrtoint(context.make_array(kind)(context, at, x).data, WORD) for kind, x in parts]
+
+
+def numbers_of(context: Any, at: Any, kinds: Any, numbers: Any, dtype: Any) -> list[Any]:
+    """The numbers of a tuple, rounded to a dtype, each in every lane of a vector."""
+    vector = ir.VectorType(REAL[dtype], VECTOR_BYTES // SIZE[dtype])
+    parts = zip(kinds, cgutils.unpack_tuple(at, numbers), strict=True)
+    return [splat(at, context.cast(at, x, kind, dtype), vector) for kind, x in parts]
+
+
+def _updated(*, turned: bool) -> Any:
+    """Make the piece that updates a row of `count` numbers, `place` bytes after the beginning of each array.
+
+    The last of the arrays has slopes, or, if it is to be turned, ∇w, of which ∇v is factor·((∇w - high·v) - low·v).
+    """
+
+    def emit(_typing: Any, arrays: Any, numbers: Any, place: Any, count: Any, high: Any, low: Any, factor: Any) -> Any:
+        dtype = arrays[0].dtype
+        real, size = REAL[dtype], SIZE[dtype]
+        lanes = VECTOR_BYTES // size
+        vector = ir.VectorType(real, lanes)
+        formula = FORMULAS[len(arrays), len(numbers)]
+
+        def build(context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
+            given, values, place, count, high, low, factor = arguments
+            starts = [at.add(start, place) for start in starts_of(context, at, arrays, given)]
+            values = numbers_of(context, at, numbers, values, dtype)
+            factors = [splat(at, x, vector) for x in (high, low, factor)] if turned else []
+
+            def turn(i: Any, flags: Any) -> None:
+                places = [at.add(start, at.mul(i, word(size))) for start in starts]
+                updated(at, formula, places, values, flags, factors, vector)
+
+            def whole(i: Any, _: list[Any]) -> list[Any]:
+                turn(i, None)
+                return []
+
+            i, _ = counted(at, word(0), count, lanes, [], whole)
+            with at.if_then(at.icmp_signed("<", i, count)):
+                turn(i, first_lanes(at, at.sub(count, i), lanes))
+            return context.get_dummy_value()
+
+        return types.void(arrays, numbers, types.int64, types.int64, *[dtype] * 3), build
+
+    return piece(emit)
+
+
+update_row, update_row_across = _updated(turned=False), _updated(turned=True)
 
 
 @kernel
-def descend(p: Any, g: Any, rate: Any, decay: Any) -> None:
-    """p ← p - rate (g + decay p)."""
-    real = p.dtype.type
-    rate, decay = real(rate), real(decay)
-    for i in range(p.size):
-        p[i] -= rate * (g[i] + decay * p[i] if decay != 0 else g[i])
+def adam_numbers(rate: Any, step: Any, beta1: Any, beta2: Any, eps: Any) -> Any:
+    """What all numbers of a parameter are updated with: pace, rise, β₁, β₂, 1-β₁, 1-β₂, ε."""
+    pace, rise = rate / (1.0 - beta1**step), 1.0 / math.sqrt(1.0 - beta2**step)
+    return pace, rise, beta1, beta2, 1.0 - beta1, 1.0 - beta2, eps
 
 
 @kernel
-def roll(p: Any, m: Any, g: Any, rate: Any, momentum: Any, nesterov: Any, decay: Any) -> None:
-    """m ← momentum m + g + decay p, p ← p - rate m."""
-    real = p.dtype.type
-    rate, momentum, decay = real(rate), real(momentum), real(decay)
-    for i in range(p.size):
-        slope = g[i] + decay * p[i] if decay != 0 else g[i]
-        m[i] = momentum * m[i] + slope
-        p[i] -= rate * (slope + momentum * m[i] if nesterov else m[i])
-
-
-@kernel
-def adam_numbers(p: Any, rate: Any, step: Any, beta1: Any, beta2: Any, eps: Any, decay: Any, decoupled: Any) -> Any:
-    """What all numbers of a parameter are updated with, in its dtype."""
-    real = p.dtype.type
-    pace, rise = real(rate / (1.0 - beta1**step)), real(1.0 / math.sqrt(1.0 - beta2**step))
-    new1, new2, shrink = real(1.0 - beta1), real(1.0 - beta2), real(rate * decay if decoupled else 0.0)
-    return pace, rise, real(beta1), real(beta2), new1, new2, real(eps), shrink, real(0.0 if decoupled else decay)
-
-
-@kernel
-def adapt(
-    p: Any,
-    m: Any,
-    s: Any,
-    g: Any,
-    rate: Any,
-    step: Any,
-    beta1: Any,
-    beta2: Any,
-    eps: Any,
-    decay: Any,
-    decoupled: Any,
-) -> None:
-    """m and s ← running means of g and g², p ← p - rate m / √s, each mean over what it misses at the start."""
-    numbers = adam_numbers(p, rate, step, beta1, beta2, eps, decay, decoupled)
-    pace, rise, beta1, beta2, new1, new2, eps, shrink, decay = numbers
-    for i in range(p.size):
-        slope = g[i] + decay * p[i] if decay != 0 else g[i]
-        m[i] = beta1 * m[i] + new1 * slope
-        s[i] = beta2 * s[i] + new2 * slope * slope
-        kept = p[i] - shrink * p[i] if shrink != 0 else p[i]
-        p[i] = kept - pace * (m[i] / (np.sqrt(s[i]) * rise + eps))
+def update(arrays: Any, numbers: Any) -> None:
+    """New values of all arrays but the last, which has slopes; all numbers of an array lie side by side."""
+    one = arrays[0].dtype.type(1)
+    update_row(arrays, numbers, 0, arrays[0].size, one, one, one)

@@ -14,7 +14,7 @@ from numba import carray
 from .address import pointer_at
 from .bundle import ARRAY, KNOWN, LIKE, unbundled
 from .jit import kernel
-from .rules import adapt, descend, roll
+from .rules import adam_numbers, update
 
 
 @kernel
@@ -27,7 +27,11 @@ def _vector(like: Any, row: Any, place: Any) -> Any:
 def _descend(bundle: Any, count: Any, array: Any, like: Any, rate: Any, decay: Any) -> Any:
     table = unbundled(bundle, count, array, like, 1, 1, 2)
     for row in table:
-        descend(_vector(like, row, 0), _vector(like, row, 2), rate, decay)
+        arrays = (_vector(like, row, 0), _vector(like, row, 2))
+        if decay == 0:
+            update(arrays, (rate,))
+        else:
+            update(arrays, (rate, decay))
     return table.shape[0] > 0
 
 
@@ -35,8 +39,11 @@ def _descend(bundle: Any, count: Any, array: Any, like: Any, rate: Any, decay: A
 def _roll(bundle: Any, count: Any, array: Any, like: Any, rate: Any, momentum: Any, nesterov: Any, decay: Any) -> Any:
     table = unbundled(bundle, count, array, like, 1, 2, 3)
     for row in table:
-        p, m, g = _vector(like, row, 0), _vector(like, row, 1), _vector(like, row, 4)
-        roll(p, m, g, rate, momentum, nesterov, decay)
+        arrays = (_vector(like, row, 0), _vector(like, row, 1), _vector(like, row, 4))
+        if decay == 0 and nesterov == 0:
+            update(arrays, (rate, momentum))
+        else:
+            update(arrays, (rate, momentum, nesterov, decay))
     return table.shape[0] > 0
 
 
@@ -55,9 +62,15 @@ def _adapt(
     decoupled: Any,
 ) -> Any:
     table = unbundled(bundle, count, array, like, 2, 3, 4)
+    numbers = adam_numbers(rate, step, beta1, beta2, eps)
     for row in table:
-        p, m, s, g = _vector(like, row, 0), _vector(like, row, 1), _vector(like, row, 2), _vector(like, row, 6)
-        adapt(p, m, s, g, rate, step, beta1, beta2, eps, decay, decoupled)
+        arrays = (_vector(like, row, 0), _vector(like, row, 1), _vector(like, row, 2), _vector(like, row, 6))
+        if decay == 0:
+            update(arrays, numbers)
+        elif decoupled:
+            update(arrays, (*numbers, rate * decay, 0.0))
+        else:
+            update(arrays, (*numbers, 0.0, decay))
     return table.shape[0] > 0
 
 
@@ -83,7 +96,7 @@ def sgd_update(*arrays: Any, weight_decay: float) -> bool:
 
 def momentum_update(*arrays: Any, momentum: float, nesterov: bool, weight_decay: float) -> bool:
     """m ← momentum m + g + weight_decay p, p ← p - rate m."""
-    return _call(_roll, arrays, 2, 3, 1, float(momentum), bool(nesterov), float(weight_decay))
+    return _call(_roll, arrays, 2, 3, 1, float(momentum), float(nesterov), float(weight_decay))
 
 
 def adam_update(*arrays: Any, beta1: float, beta2: float, eps: float, weight_decay: float, decoupled: bool) -> bool:
