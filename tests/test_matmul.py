@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
+from llvmlite import binding
 
 import tinygrad_wn as tg
 from tinygrad_wn import nn
@@ -182,7 +183,10 @@ print(VECTOR_BYTES, *sorted(set(re.findall("[xyz]mm", text))))
 """
 """Machine code can be looked at where it was compiled, not where it was read from a cache."""
 
-WIDTHS = {64: ("host", None, "zmm"), 32: ("haswell", "+avx,+avx2,+fma", "ymm"), 16: ("generic", None, "xmm")}
+HOST = binding.get_host_cpu_features().flatten() + ",-prefer-256-bit"
+"""What this machine has, and vectors as wide as it has, which loops of some machines do not use by themselves."""
+
+WIDTHS = {64: ("host", HOST, "zmm"), 32: ("haswell", "+avx,+avx2,+fma", "ymm"), 16: ("generic", None, "xmm")}
 FORCED = [size for size in WIDTHS if size <= VECTOR_BYTES] if platform.machine() in ("x86_64", "AMD64") else []
 
 
