@@ -14,7 +14,6 @@ import tinygrad_wn as tg
 from tinygrad_wn import dynamics, nn, optim
 from tinygrad_wn.dynamics import FIELDS
 from tinygrad_wn.kernels import noted, notes, rules
-from tinygrad_wn.kernels.jit import kernels_are_on
 from tinygrad_wn.kernels.layouts import AnyLayout
 
 RULES = [(2, 1), (2, 2), (3, 2), (3, 4), (4, 7), (4, 9)]
@@ -49,7 +48,7 @@ COMPILED: dict[str, tuple[str, Callable[[Any], Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", COMPILED)
+@pytest.mark.parametrize("name", ["momentum", *(pytest.param(one, marks=pytest.mark.once) for one in ("SGD", "AdamW"))])
 def test_compiled_steps_take_the_same_notes_whatever_is_done_between_them(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +107,7 @@ def test_an_epoch_in_one_call_is_recorded_too(monkeypatch: pytest.MonkeyPatch) -
     assert_array_equal(tables[1], tables[0])
 
 
+@pytest.mark.once
 def test_threads_take_the_same_notes_as_one() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((64, 300)).astype("f4"), rng.integers(0, 10, 64)
@@ -130,7 +130,7 @@ def test_threads_take_the_same_notes_as_one() -> None:
 # The pass that updates v
 
 
-@pytest.mark.skipif(not kernels_are_on(), reason="kernels alone")
+@pytest.mark.once
 @given(SEEDS, st.sampled_from([np.float32, np.float64]), st.sampled_from([1, 3, 20, 2050]), st.sampled_from([0, -99]))
 def test_updates_that_take_notes_are_the_updates_bit_for_bit(seed: int, dtype: Any, count: int, k: int) -> None:
     rng = np.random.default_rng(seed)

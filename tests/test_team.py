@@ -113,6 +113,7 @@ def batch(sizes, rows, dtype="float32"):
     return rng.normal(size=(rows, sizes[0])).astype(dtype), rng.integers(0, sizes[-1], rows)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("sizes", "rows", "dtype", "normalized"),
     [
@@ -153,6 +154,7 @@ RULES = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("sizes", [(20, 40, 3), (130, 300, 5)], ids=["turned once", "in panels"])
 def test_the_plan_knows_all_memory_that_a_stage_writes(sizes, rule):

@@ -121,6 +121,12 @@ def pull_back_rows(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> None
 
 
 @kernel
+def pull_back_apart(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> None:
+    """The same as a kernel of its own, for the many that need it where `across_factors` says no."""
+    pull_back_rows(dv, dg, kept, ct, v, g)
+
+
+@kernel
 def pull_back_kept(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> None:
     """The same for any number of rows."""
     for i in range(0, v.shape[0], ROWS):

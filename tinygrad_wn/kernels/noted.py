@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .changes import look_1, look_1_across, look_4, look_4_across
-from .equation_3 import across_factors, pull_back_rows
+from .equation_3 import across_factors, pull_back_apart
 from .jit import inlined, kernel
 from .measure import ROWS
 from .memory import writes_c
@@ -93,6 +93,6 @@ def pull_back_and_update_noted(
         if plain and size == 4 and n > 1 and across_factors(dg[i:j], room, *own):
             _update_rows_across(taken, i, j, room, arrays, numbers)
         else:
-            pull_back_rows(ct[i:j], dg[i:j], own[0], *own[1:])
+            pull_back_apart(ct[i:j], dg[i:j], own[0], *own[1:])
             _update_rows(taken, row, i, j, plain, n, arrays, numbers)
     finish_notes(taken, v)

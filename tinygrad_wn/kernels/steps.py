@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .equation_3 import across_factors, pull_back_rows
+from .equation_3 import across_factors, pull_back_apart
 from .jit import kernel
 from .measure import ROWS
 from .room import near
@@ -28,7 +28,7 @@ def pull_back_and_update(dg: Any, kept: Any, g: Any, arrays: Any, numbers: Any) 
         own = (kept[:, i:j], ct[i:j], v[i:j], g[i:j])
         turned = v.itemsize == 4 and n > 1 and across_factors(dg[i:j], room, *own)
         if not turned:
-            pull_back_rows(ct[i:j], dg[i:j], own[0], *own[1:])
+            pull_back_apart(ct[i:j], dg[i:j], own[0], *own[1:])
         for r in range(j - i):
             place = (i + r) * n * v.itemsize
             if turned:
