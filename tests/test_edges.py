@@ -15,7 +15,8 @@ from tinygrad_wn.kernels.loss_rows import MOST_CLASSES, losses_and_slopes
 from tinygrad_wn.kernels.matmul import multiply_cut, product
 from tinygrad_wn.kernels.panels import NOT_SCALED, PADDED, STRETCHED, turn
 from tinygrad_wn.kernels.rows import sum_of_rows
-from tinygrad_wn.kernels.steps import pull_back_and_roll
+from tinygrad_wn.kernels.rules import update
+from tinygrad_wn.kernels.steps import pull_back_and_update
 from tinygrad_wn.kernels.turned import measure_turned
 from tinygrad_wn.kernels.vector import VECTOR_BYTES
 
@@ -75,8 +76,9 @@ def test_products_and_norms_of_a_layer_stay_inside_of_their_arrays(dtype, front)
     measured = AnyLayout(measure_turned, "out 2, out 2 A float64, out 2, in 2, in 2")[size]
     back = AnyLayout(cotangents, "out 2, in 2, in 2, out 2, in 2, flag")[size]
     kept_back = AnyLayout(pull_back_kept, "out 2, out 2, out 2 A float64, in 2, in 2, in 2")[size]
-    rolled = "out 2, out 2 A float64, in 2, out 2, out 2, out 2, real, real, flag, real"
-    rolled_back = AnyLayout(pull_back_and_roll, rolled)[size]
+    rolled = "out 2, out 2 A float64, in 2, (out 2 + out 2 + out 2), (real + real)"
+    rolled_back = AnyLayout(pull_back_and_update, rolled)[size]
+    rolled_on = AnyLayout(update, "(out 1 C + out 1 C + out 1 C), (real + real)")[size]
     turned, summed = AnyLayout(turn, "out 2, in 2")[size], AnyLayout(sum_of_rows, "out 1 C, in 2")[size]
     none, unscaled, nothing, never = np.empty(0, dtype), np.empty((2, 0), dtype), np.empty((2, 0), dtype), -np.inf
     none.flags.writeable = nothing.flags.writeable = False
@@ -113,10 +115,12 @@ def test_products_and_norms_of_a_layer_stay_inside_of_their_arrays(dtype, front)
         kept_back(dw, dg, kept, shown(dw), v, g)
         np.testing.assert_allclose(dg, along, **close)
         dg[:] = 0
-        rolled_back(dg, kept, g, new, state, slopes, 0.5, 0.9, False, 0.0)
+        rolled_back(dg, kept, g, (new, state, slopes), (0.5, 0.9))
         np.testing.assert_allclose(dg, along, **close)
         np.testing.assert_allclose(state, dw.astype(np.float64) + 0.9, **close)
         np.testing.assert_allclose(new, v - 0.5 * state.astype(np.float64), **close)
+        rolled_on((db, edge(bias.copy()), edge(bias.copy())), (0.5, 0.9))
+        np.testing.assert_allclose(db, ct.sum(0) - 0.5 * 1.9 * bias.astype(np.float64), **close)
 
 
 @pytest.mark.parametrize("front", [False, True], ids=["behind", "before"])
