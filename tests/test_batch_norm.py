@@ -263,6 +263,7 @@ def test_compiled_steps_equal_eager_ones_in_training_and_evaluation(
     assert sum(map(len, compiled.steps.values())) == 1
 
 
+@pytest.mark.once
 @every_layer
 def test_eager_code_and_compiled_steps_see_each_others_running_values(kind: Any) -> None:
     net = network(kind)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.once
 PHASES = [Phase.explicit, Phase.reuse, Phase.generate]
 """Programs are shown as they were drawn: each try to make one smaller would be compiled."""
 
-some = settings(max_examples=max(settings.default.max_examples // 2, 1), deadline=None, phases=PHASES)
+some = settings(max_examples=max(settings.default.max_examples // 4, 1), deadline=None, phases=PHASES)
 both = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 

@@ -231,6 +231,7 @@ larger one is read in panels. The cotangent of a batch of twice as many rows as 
 """
 
 
+@pytest.mark.once
 @both
 @settings(phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(data=st.data())

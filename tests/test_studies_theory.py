@@ -124,6 +124,7 @@ def test_with_g_as_long_as_v_the_pair_is_w_in_other_coordinates(probe: Probe) ->
 # Learning rates
 
 
+@pytest.mark.once
 def test_v_never_shrinks_under_plain_gradient_descent_and_does_under_others() -> None:
     train, _ = tg.data.split(tg.data.moons(300, rng=0))
     found = {}
