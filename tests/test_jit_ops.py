@@ -107,7 +107,6 @@ def test_every_op_equals_eager_in_machine_code_alone(op: Op[...], data: st.DataO
     held(op, function, groups)
 
 
-@pytest.mark.once
 @every_smooth_op
 @few
 @given(data=st.data())
