@@ -14,7 +14,7 @@ import tinygrad_wn as tg
 from tinygrad_wn import dynamics, nn, optim
 from tinygrad_wn.dynamics import FIELDS
 from tinygrad_wn.kernels import noted, notes, rules
-from tinygrad_wn.kernels.layouts import AnyLayout
+from tinygrad_wn.kernels.layouts import CLOSED, AnyLayout
 
 RULES = [(2, 1), (2, 2), (3, 2), (3, 4), (4, 7), (4, 9)]
 """How many arrays and how many numbers there are: gradient descent, momentum, Adam, each without and with decay."""
@@ -25,9 +25,11 @@ def types_of(arrays: int, numbers: int) -> str:
     return f"({' + '.join(['out 1 C'] * arrays)}), ({' + '.join(['real'] * numbers)})"
 
 
-def noted_of(arrays: int, numbers: int, size: int) -> Any:
-    """The update that takes notes, for the types that a compiled step asks for."""
-    return AnyLayout(noted.update_noted, f"out 3, count, count, count, {types_of(arrays, numbers)}")[size]
+def call(kernel: Any, kinds: str, size: int, *given: Any) -> None:
+    """Call a kernel for the types that a compiled step asks for; afterwards others may still compile it for theirs."""
+    AnyLayout(kernel, kinds)[size](*given)
+    CLOSED.discard(kernel)
+    kernel.disable_compile(False)
 
 
 # Compiled steps
@@ -140,13 +142,14 @@ def test_updates_that_take_notes_are_the_updates_bit_for_bit(seed: int, dtype: A
         arrays = tuple(np.ldexp(rng.random(v.size), k).astype(dtype) for _ in range(outs - 1))
         arrays, numbers = (v.flatten(), *arrays), tuple(rng.uniform(0.1, 0.9, many))
         own = tuple(x.copy() for x in arrays)
-        AnyLayout(rules.update, types_of(outs, many))[size](arrays, numbers)
+        call(rules.update, types_of(outs, many), size, arrays, numbers)
         found, expected = np.zeros((2, 2, 5, rows), dtype)
         notes.noted_lengths(found, found, 2, v, np.ones((rows, 1), dtype), axis=0, every=2)
         found[0], expected[:] = np.nan, found
         for place in (0, 3):
             before = tuple(x.copy() for x in own)
-            noted_of(outs, many, size)(found, place, 2, count, own, numbers)
+            kinds = f"out 3, count, count, count, {types_of(outs, many)}"
+            call(noted.update_noted, kinds, size, found, place, 2, count, own, numbers)
             if place == 0:
                 assert all(map(np.array_equal, own, arrays))
                 own = before

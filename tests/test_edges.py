@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from test_dynamics_compiled import call
 
 from tinygrad_wn.kernels.equation_3 import pull_back_kept
 from tinygrad_wn.kernels.jit import COMPILED
@@ -77,8 +78,7 @@ def test_products_and_norms_of_a_layer_stay_inside_of_their_arrays(dtype, front)
     back = AnyLayout(cotangents, "out 2, in 2, in 2, out 2, in 2, flag")[size]
     kept_back = AnyLayout(pull_back_kept, "out 2, out 2, out 2 A float64, in 2, in 2, in 2")[size]
     rolled = "out 2, out 2 A float64, in 2, (out 2 + out 2 + out 2), (real + real)"
-    rolled_back = AnyLayout(pull_back_and_update, rolled)[size]
-    rolled_on = AnyLayout(update, "(out 1 C + out 1 C + out 1 C), (real + real)")[size]
+    flat = "(out 1 C + out 1 C + out 1 C), (real + real)"
     turned, summed = AnyLayout(turn, "out 2, in 2")[size], AnyLayout(sum_of_rows, "out 1 C, in 2")[size]
     none, unscaled, nothing, never = np.empty(0, dtype), np.empty((2, 0), dtype), np.empty((2, 0), dtype), -np.inf
     none.flags.writeable = nothing.flags.writeable = False
@@ -115,11 +115,11 @@ def test_products_and_norms_of_a_layer_stay_inside_of_their_arrays(dtype, front)
         kept_back(dw, dg, kept, shown(dw), v, g)
         np.testing.assert_allclose(dg, along, **close)
         dg[:] = 0
-        rolled_back(dg, kept, g, (new, state, slopes), (0.5, 0.9))
+        call(pull_back_and_update, rolled, size, dg, kept, g, (new, state, slopes), (0.5, 0.9))
         np.testing.assert_allclose(dg, along, **close)
         np.testing.assert_allclose(state, dw.astype(np.float64) + 0.9, **close)
         np.testing.assert_allclose(new, v - 0.5 * state.astype(np.float64), **close)
-        rolled_on((db, edge(bias.copy()), edge(bias.copy())), (0.5, 0.9))
+        call(update, flat, size, (db, edge(bias.copy()), edge(bias.copy())), (0.5, 0.9))
         np.testing.assert_allclose(db, ct.sum(0) - 0.5 * 1.9 * bias.astype(np.float64), **close)
 
 

@@ -5,12 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import example, given, strategies as st
-from test_dynamics_compiled import RULES, types_of
+from test_dynamics_compiled import RULES, call, types_of
 
 import tinygrad_wn as tg
 from tinygrad_wn import nn, optim
 from tinygrad_wn.kernels import equation_3, rules, steps
-from tinygrad_wn.kernels.layouts import AnyLayout
 
 pytestmark = pytest.mark.once
 
@@ -91,12 +90,11 @@ def test_one_pass_gives_the_bits_of_two(seed, dtype, rows, count, power, mixed):
         numbers = tuple(rng.uniform(0.1, 0.9, many))
         one, two = ([x.copy() for x in (v, *states, ct)] for _ in range(2))
         slopes = np.empty((2, rows, 1), dtype)
-        AnyLayout(equation_3.pull_back_kept, "out 2, out 2, out 2 A float64, in 2, in 2, in 2")[size](
-            two[-1], slopes[1], kept, two[-1], v, g
-        )
-        AnyLayout(rules.update, types_of(outs, many))[size](tuple(x.ravel() for x in two), numbers)
+        kinds = "out 2, out 2, out 2 A float64, in 2, in 2, in 2"
+        call(equation_3.pull_back_kept, kinds, size, two[-1], slopes[1], kept, two[-1], v, g)
+        call(rules.update, types_of(outs, many), size, tuple(x.ravel() for x in two), numbers)
         kinds = f"out 2, out 2 A float64, in 2, {types_of(outs, many).replace('out 1 C', 'out 2')}"
-        AnyLayout(steps.pull_back_and_update, kinds)[size](slopes[0], kept, g, tuple(one), numbers)
+        call(steps.pull_back_and_update, kinds, size, slopes[0], kept, g, tuple(one), numbers)
         for x, y in zip((slopes[0], *one[:-1]), (slopes[1], *two[:-1]), strict=True):
             np.testing.assert_array_equal(x, y)
 
