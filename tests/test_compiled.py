@@ -55,7 +55,6 @@ def distance(one, other):
     return np.linalg.norm(a - b) / np.linalg.norm(a)
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     ("name", "dtype", "bound"),
     [*((name, "float64", 1e-9) for name in OPTIMIZERS), ("momentum", "float32", 1e-4), ("adam", "float32", 1e-4)],
@@ -77,7 +76,6 @@ def test_200_compiled_steps_equal_200_eager_ones(name, dtype, bound):
     assert all(p.grad is None for p in models[1].parameters())
 
 
-@pytest.mark.once
 @settings(max_examples=6, phases=[Phase.explicit, Phase.generate])
 @given(
     st.sampled_from([[3, 2], [1, 1, 4], [5, 4, 3, 2]]),

@@ -109,7 +109,6 @@ def test_an_epoch_in_one_call_is_recorded_too(monkeypatch: pytest.MonkeyPatch) -
     assert_array_equal(tables[1], tables[0])
 
 
-@pytest.mark.once
 def test_threads_take_the_same_notes_as_one() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((64, 300)).astype("f4"), rng.integers(0, 10, 64)

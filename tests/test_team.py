@@ -113,7 +113,6 @@ def batch(sizes, rows, dtype="float32"):
     return rng.normal(size=(rows, sizes[0])).astype(dtype), rng.integers(0, sizes[-1], rows)
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     ("sizes", "rows", "dtype", "normalized"),
     [
