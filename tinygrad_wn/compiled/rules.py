@@ -198,11 +198,11 @@ def update_numbers(to: Writer, call: Call) -> str:
             return text
         to.kinds[whole := f"(*{text}, {', '.join(decays)})"] = f"({' + '.join(['real'] * 9)})"
         return whole
+    more = []
     if name == "momentum_update":
         numbers.append(repr(float(options["momentum"])))
-    if name == "momentum_update" and (decay or options["nesterov"]):
-        numbers.append(repr(float(options["nesterov"])))
-    if decay or len(numbers) == 3:
-        numbers.append(repr(decay))
+        more = [float(options["nesterov"])]
+    if decay or any(more):
+        numbers += map(repr, [*more, decay])
     to.kinds.update(dict.fromkeys(numbers, "real"))
     return to.group(numbers, np.dtype(np.float64))
