@@ -125,9 +125,9 @@ def test_a_second_derivative_by_v_is_right_where_only_b_reaches_it(axis, of_v, o
 
 @pytest.mark.parametrize("on", [False, True])
 @pytest.mark.parametrize("axis", [0, 1])
-@given(st.integers(0, 2**32 - 1), st.integers(-900, 1000), st.floats(0.5, 1), st.booleans(), st.booleans())
+@given(st.integers(0, 2**32 - 1), st.integers(-400, 1000), st.floats(0.5, 1), st.booleans(), st.booleans())
 def test_a_second_derivative_is_right_up_to_the_largest_g(on, axis, seed, size, part, largest_g, largest_b):
-    v, g, ct, a, b = numbers((3, 3), axis, np.float64, seed, size, False, (0, size - 1030, size - 1030, -900))
+    v, g, ct, a, b = numbers((3, 3), axis, np.float64, seed, size, False, (0, size - 400, size - 600, -900))
     most = np.finfo(float).max * part
     g, b = (np.copysign(most, x) if at_the_end else x for x, at_the_end in ((g, largest_g), (b, largest_b)))
     expected = Slices(v, g, axis).second(ct, a, b)
