@@ -50,6 +50,15 @@ def _no_leaks() -> Iterator[None]:
     assert not leaked, f"the test leaks {', '.join(leaked)}"
 
 
+@pytest.fixture(scope="module")
+def many_steps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A folder that goes with the tests, for the many steps that they compile, unless one was named."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "TINYGRAD_WN_CACHE" not in os.environ:
+            patch.setenv("TINYGRAD_WN_CACHE", str(tmp_path_factory.mktemp("steps")))
+        yield
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect tests without what they are about: peers, a browser, kernels where kernels are off."""
     browser = bool(find_spec("selenium") and shutil.which("chromium") and shutil.which("chromedriver"))

@@ -14,11 +14,9 @@ import tinygrad_wn as tg
 from tinygrad_wn import nn, optim
 from tinygrad_wn.tensor import wrap
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("many_steps")]
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from hypothesis.strategies import DrawFn
 
     from tinygrad_wn.tensor import Tensor
@@ -31,14 +29,6 @@ STEPS = 3
 PHASES = [Phase.explicit, Phase.reuse, Phase.generate]  # a network is shown as it is: each try to shrink it is compiled
 some = settings(max_examples=max(settings.default.max_examples // 5, 1), deadline=None, phases=PHASES)
 both = pytest.mark.parametrize("dtype", ["float32", "float64"])
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A folder for emitted steps that goes with the tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TINYGRAD_WN_CACHE", str(tmp_path_factory.mktemp("steps")))
-        yield
 
 
 class Training:

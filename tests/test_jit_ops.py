@@ -6,7 +6,7 @@ size of what they add, in norm: eager sums in another order, or in float32 where
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,18 +20,12 @@ from tinygrad_wn.domains import Array
 from tinygrad_wn.op import Op
 from tinygrad_wn.testing.strategies import calls
 
+pytestmark = pytest.mark.usefixtures("many_steps")
+
 few = settings(max_examples=max(settings.default.max_examples // 20, 1), deadline=None)
 """Each example is compiled, which takes a third of a second."""
 
 MOVES = ("structural", "comparison")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A folder for emitted steps that goes with the tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TINYGRAD_WN_CACHE", str(tmp_path_factory.mktemp("steps")))
-        yield
 
 
 def native(step: Compiled) -> bool:

@@ -1,6 +1,5 @@
 """Random programs of several ops equal eager ones: results, gradients, and what they write in place."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,21 +15,13 @@ from tinygrad_wn.errors import GradientError, TinygradWNError, ZeroNormError
 from tinygrad_wn.op import OPS
 from tinygrad_wn.tensor import wrap
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("many_steps")]
 
 PHASES = [Phase.explicit, Phase.reuse, Phase.generate]
 """Programs are shown as they were drawn: each try to make one smaller would be compiled."""
 
 some = settings(max_examples=max(settings.default.max_examples // 4, 1), deadline=None, phases=PHASES)
 both = pytest.mark.parametrize("dtype", ["float32", "float64"])
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A folder for emitted steps that goes with the tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TINYGRAD_WN_CACHE", str(tmp_path_factory.mktemp("steps")))
-        yield
 
 
 def held(program: Program, seed: int) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from every_op import kernels_or_definitions
 from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose, assert_array_equal
@@ -12,6 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import tinygrad_wn as tg
 from tinygrad_wn import optim
 from tinygrad_wn.errors import GradientError
+from tinygrad_wn.ops.update import adam_update, momentum_update
 
 NUMBERS = st.floats(-4, 4)
 RATES = st.floats(0, 1)
@@ -214,3 +216,29 @@ def test_a_step_between_forward_and_backward_is_found(make: Any) -> None:
     loss = tg.sum(p * p)
     make([p]).step()
     assert "was overwritten" in message(GradientError, loss.backward)
+
+
+@kernels_or_definitions
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+@given(
+    exponents=st.lists(st.integers(-30, 30), min_size=1, max_size=40),
+    sign=st.sampled_from([1, -1]),
+    beta=st.floats(0, 1),
+)
+def test_state_that_fades_is_0_below_the_smallest_normal_number(
+    on: bool, kind: str, exponents: list[int], sign: int, beta: float
+) -> None:
+    """State of sizes around that number, of which a step without a gradient leaves the share `beta`."""
+    least = np.finfo(kind).smallest_normal
+    old = (
+        sign * np.ldexp(least, np.array(exponents) // 10).astype(kind) * np.linspace(1, 1.9, len(exponents), dtype=kind)
+    )
+    beta = float(np.dtype(kind).type(beta))
+    p, zero, far = np.ones_like(old), np.zeros_like(old), np.abs(old)
+    with tg.kernels(on):
+        _, rolled = momentum_update(0.1, p, old, zero, momentum=beta)
+        moved, first, second = adam_update(0.1, 1, p, old, far, zero, beta1=beta, beta2=beta)
+    for new, before in ((rolled, old), (first, old), (second, far)):
+        faded = (before * before.dtype.type(beta)).astype(kind)
+        assert_array_equal(new.numpy(), np.where(np.abs(faded) < least, 0, faded))
+    assert np.isfinite(moved.numpy()).all()

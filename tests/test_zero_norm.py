@@ -4,7 +4,7 @@
 other rows alone. Derivatives come by four ways: back, back twice, forward, and forward through a gradient.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,10 @@ from tinygrad_wn.domains import Array
 from tinygrad_wn.errors import ShapeError, ValueRangeError, ZeroNormError
 from tinygrad_wn.ops.norm import g_shape, weight_norm_pullback
 
+pytestmark = pytest.mark.usefixtures("many_steps")
+
 forms = pytest.mark.parametrize("fused", [True, False], ids=["fused", "composed"])
 policies = pytest.mark.parametrize(("zero", "fill"), [("zero", 0.0), ("nan", np.nan)])
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A folder for emitted steps that goes with the tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TINYGRAD_WN_CACHE", str(tmp_path_factory.mktemp("steps")))
-        yield
 
 
 def rest_of(axis: Any, ndim: int) -> tuple[int, ...]:

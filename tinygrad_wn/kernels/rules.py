@@ -27,6 +27,14 @@ def _chosen(at: Any, number: Any, x: Any, other: Any) -> Any:
     return at.select(at.fcmp_unordered("!=", number, ir.Constant(number.type, None)), x, other)
 
 
+def _settled(at: Any, x: Any) -> Any:
+    """x, and 0 where its exponent has no bits: where it is not a normal number."""
+    bits, exponent = (32, 0xFF << 23) if x.type.element == ir.FloatType() else (64, 0x7FF << 52)
+    words = ir.VectorType(ir.IntType(bits), x.type.count)
+    found = at.and_(at.bitcast(x, words), ir.Constant(words, [exponent] * x.type.count))
+    return at.select(at.icmp_unsigned("==", found, ir.Constant(words, None)), ir.Constant(x.type, None), x)
+
+
 def _slope(at: Any, p: Any, g: Any, decay: Any = None) -> Any:
     return g if decay is None else _chosen(at, decay, at.fadd(g, at.fmul(decay, p)), g)
 
@@ -37,7 +45,7 @@ def _descended(at: Any, p: Any, g: Any, rate: Any, *decay: Any) -> list[Any]:
 
 def _rolled(at: Any, p: Any, m: Any, g: Any, rate: Any, momentum: Any, *more: Any) -> list[Any]:
     slope = _slope(at, p, g, *more[1:])
-    new = at.fadd(at.fmul(momentum, m), slope)
+    new = _settled(at, at.fadd(at.fmul(momentum, m), slope))
     step = _chosen(at, more[0], at.fadd(slope, at.fmul(momentum, new)), new) if more else new
     return [at.fsub(p, at.fmul(rate, step)), new]
 
@@ -45,8 +53,8 @@ def _rolled(at: Any, p: Any, m: Any, g: Any, rate: Any, momentum: Any, *more: An
 def _adapted(at: Any, p: Any, m: Any, s: Any, g: Any, *numbers: Any) -> list[Any]:
     pace, rise, beta1, beta2, new1, new2, eps, *decays = numbers
     slope = _slope(at, p, g, *decays[1:])
-    m = at.fadd(at.fmul(beta1, m), at.fmul(new1, slope))
-    s = at.fadd(at.fmul(beta2, s), at.fmul(at.fmul(new2, slope), slope))
+    m = _settled(at, at.fadd(at.fmul(beta1, m), at.fmul(new1, slope)))
+    s = _settled(at, at.fadd(at.fmul(beta2, s), at.fmul(at.fmul(new2, slope), slope)))
     kept = _chosen(at, decays[0], at.fsub(p, at.fmul(decays[0], p)), p) if decays else p
     return [at.fsub(kept, at.fmul(pace, at.fdiv(m, at.fadd(at.fmul(roots(at, s), rise), eps)))), m, s]
 
