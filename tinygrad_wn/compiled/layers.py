@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from ..kernels.panels import BY_COLUMN, BY_ROW, NOT_SCALED, PADDED, STRETCHED
 from ..kernels.vector import VECTOR_BYTES
 from .lower import SMALL, UPDATES, is_turned, turned
-from .record import Call, View
+from .notes import add_noted, row_of
+from .record import View
 from .rules import update_numbers
 from .writer import Writer, shared
 
@@ -151,17 +152,13 @@ def weight_norm_pullback(to: Writer, stage: Stage) -> None:
         return
     arrays = to.group([to.part(x, "writes", 0) for x in (*stage.calls[1].results, dw)], v.dtype)
     arguments = [slope, kept, to.part(g, "reads", 0), arrays, update_numbers(to, stage.calls[1])]
+    plain = to.linked_call("steps", "pull_back_and_update", arguments, v.dtype)
     if len(stage.calls) == 2:
-        to.add(to.linked_call("steps", "pull_back_and_update", arguments, v.dtype))
+        to.add(plain)
         return
-    noted = _notes_of(to, stage.calls[2])
-    to.add(to.linked_call("noted", "pull_back_and_update_noted", [*noted, *arguments], v.dtype))
-
-
-def _notes_of(to: Writer, call: Call) -> list[str]:
-    """Where an update writes notes, the number of the step, and how rarely."""
-    notes, place, *_ = call.given
-    return [to.part(notes, "writes", 2), to.number(place), str(call.params["every"])]
+    notes = stage.calls[2]
+    arguments = [to.part(notes.given[0], "writes", 2), *row_of(to, notes), *arguments]
+    add_noted(to, notes, to.linked_call("noted", "pull_back_and_update_noted", arguments, v.dtype), plain)
 
 
 @shared("stop_gradient")
@@ -192,8 +189,10 @@ def update(to: Writer, stage: Stage) -> None:
     hows = ["writes_c"] * (len(arrays) - 1) + ["reads_c"]
     dtype = arrays[0].dtype
     rows = to.group([to.flat_part(x, how) for x, how in zip(arrays, hows, strict=True)], dtype)
+    plain = to.linked_call("rules", "update", [rows, update_numbers(to, call)], dtype)
     if len(stage.calls) == 1:
-        to.add(to.linked_call("rules", "update", [rows, update_numbers(to, call)], dtype))
+        to.add(plain)
         return
-    own = [*_notes_of(to, stage.calls[1]), str(stage.calls[1].given[3].shape[1])]
-    to.add(to.linked_call("noted", "update_noted", [*own, rows, update_numbers(to, call)], dtype))
+    notes = stage.calls[1]
+    own = [to.part(notes.given[0], "writes", 2), *row_of(to, notes), str(notes.given[3].shape[1])]
+    add_noted(to, notes, to.linked_call("noted", "update_noted", [*own, rows, update_numbers(to, call)], dtype), plain)

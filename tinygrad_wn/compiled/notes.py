@@ -15,20 +15,41 @@ if TYPE_CHECKING:
     from .plan import Stage
 
 
+def row_of(to: Writer, call: Call) -> list[str]:
+    """Which row of notes a step writes, as a kernel that takes notes of each step is told; asked only where it does."""
+    place, every = to.number(call.given[1]), call.params["every"]
+    return [place if every == 1 else f"{place} // {every}", "1"]
+
+
+def add_noted(to: Writer, call: Call, noted: str, plain: str = "") -> None:
+    """Write a call for steps of which notes are taken, and one for all others.
+
+    The step decides, where `every` is known: a kernel would divide by it, 90 cycles on some processors.
+    """
+    place, every = to.number(call.given[1]), call.params["every"]
+    if every == 1:
+        to.add(noted)
+        return
+    to.add(f"if ({place} + 1) % {every} == 0:")
+    to.add(f"    {noted}")
+    if plain:
+        to.add("else:")
+        to.add(f"    {plain}")
+
+
 @shared("note_lengths")
 def note_known(to: Writer, stage: Stage) -> None:
     """Lengths that are known, and g."""
     call = stage.calls[0]
-    notes, place, _, g, kept = call.given
-    own = [to.part(notes, "writes", 2), to.number(place), str(call.params["every"])]
-    own += [to.part(kept, "reads", 1), to.flat_part(g, "reads_c")]
-    to.add(to.linked_call("notes", "note_lengths", own, g.dtype))
+    notes, _, _, g, kept = call.given
+    own = [to.part(notes, "writes", 2), *row_of(to, call), to.part(kept, "reads", 1), to.flat_part(g, "reads_c")]
+    add_noted(to, call, to.linked_call("notes", "note_lengths", own, g.dtype))
 
 
 @rule("note_lengths", "note_changes")
 def note(to: Writer, call: Call) -> bool:
     """Slices of v that are measured, or compared with the old ones, slice by slice."""
-    (notes, place, v, other), into = call.given, call.results[0]
+    (notes, _, v, other), into = call.given, call.results[0]
     lengths = call.op.name == "note_lengths"
     slices = [_slices(x, call.params["axis"]) for x in ((v,) if lengths else (v, other))]
     row = vector(other) if isinstance(other, View) else None
@@ -36,10 +57,10 @@ def note(to: Writer, call: Call) -> bool:
         return False
     if into != notes:
         copy(to, into, notes)
-    arguments = [to.view(into, "writes"), to.number(place), str(call.params["every"])]
+    arguments = [to.view(into, "writes"), *row_of(to, call)]
     arguments += [to.view(x, "reads") for x in slices if x is not None]
     arguments += [to.view(row, "reads_c")] if lengths else []
-    to.add(to.linked_call("notes", "measure_lengths" if lengths else "note_changes", arguments, v.dtype))
+    add_noted(to, call, to.linked_call("notes", "measure_lengths" if lengths else "note_changes", arguments, v.dtype))
     return True
 
 
