@@ -63,11 +63,14 @@ def product(c: Any, a: Any, b: Any, bias: Any, scales: Any, scaling: Any, floor:
 
 @kernel
 def _begin(c: Any, shift: Any, scaling: Any) -> None:
-    """Set what panels need that are not whole: four vectors of two, for a bias, two factors, and zeros."""
+    """Set what panels need that are not whole: four vectors of two, for a bias, two factors, and zeros.
+
+    Lanes that nobody asks for are computed as well: what lay in memory may be numbers with which processors are slow.
+    """
     lanes = VECTOR_BYTES // c.itemsize
     both = 2 * lanes * c.itemsize
-    for i in range(2):
-        part_of_row(c, shift + 3 * both + i * VECTOR_BYTES, shift, 0)
+    for i in range(8):
+        part_of_row(c, shift + i * VECTOR_BYTES, shift, 0)
     if scaling == BY_COLUMN:
         set_numbers(c, shift + both, 4 * lanes, 1)
 
