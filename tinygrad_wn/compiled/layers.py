@@ -157,7 +157,7 @@ def weight_norm_pullback(to: Writer, stage: Stage) -> None:
         to.add(plain)
         return
     notes = stage.calls[2]
-    arguments = [to.part(notes.given[0], "writes", 2), *row_of(to, notes), *arguments]
+    arguments = [to.part(notes.given[0], "writes", 2), row_of(to, notes), *arguments]
     add_noted(to, notes, to.linked_call("noted", "pull_back_and_update_noted", arguments, v.dtype), plain)
 
 
@@ -194,5 +194,5 @@ def update(to: Writer, stage: Stage) -> None:
         to.add(plain)
         return
     notes = stage.calls[1]
-    own = [to.part(notes.given[0], "writes", 2), *row_of(to, notes), str(notes.given[3].shape[1])]
+    own = [to.part(notes.given[0], "writes", 2), row_of(to, notes), str(notes.given[3].shape[1])]
     add_noted(to, notes, to.linked_call("noted", "update_noted", [*own, rows, update_numbers(to, call)], dtype), plain)

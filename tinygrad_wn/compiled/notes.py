@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from .plan import Stage
 
 
-def row_of(to: Writer, call: Call) -> list[str]:
-    """Which row of notes a step writes, as a kernel that takes notes of each step is told; asked only where it does."""
+def row_of(to: Writer, call: Call) -> str:
+    """Which row of notes a step writes, where it does."""
     place, every = to.number(call.given[1]), call.params["every"]
-    return [place if every == 1 else f"{place} // {every}", "1"]
+    return place if every == 1 else f"{place} // {every}"
 
 
 def add_noted(to: Writer, call: Call, noted: str, plain: str = "") -> None:
@@ -42,7 +42,7 @@ def note_known(to: Writer, stage: Stage) -> None:
     """Lengths that are known, and g."""
     call = stage.calls[0]
     notes, _, _, g, kept = call.given
-    own = [to.part(notes, "writes", 2), *row_of(to, call), to.part(kept, "reads", 1), to.flat_part(g, "reads_c")]
+    own = [to.part(notes, "writes", 2), row_of(to, call), to.part(kept, "reads", 1), to.flat_part(g, "reads_c")]
     add_noted(to, call, to.linked_call("notes", "note_lengths", own, g.dtype))
 
 
@@ -57,7 +57,7 @@ def note(to: Writer, call: Call) -> bool:
         return False
     if into != notes:
         copy(to, into, notes)
-    arguments = [to.view(into, "writes"), *row_of(to, call)]
+    arguments = [to.view(into, "writes"), row_of(to, call)]
     arguments += [to.view(x, "reads") for x in slices if x is not None]
     arguments += [to.view(row, "reads_c")] if lengths else []
     add_noted(to, call, to.linked_call("notes", "measure_lengths" if lengths else "note_changes", arguments, v.dtype))

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..domains import Array
 from .address import pointer_at
-from .jit import kernel
+from .jit import counting, kernel
 
 ITEMS, HEAD = tuple.__basicsize__ // 8, object.__basicsize__ // 8
 TYPE, DATA, SHAPE, DTYPE = HEAD - 1, HEAD, HEAD + 2, HEAD + 5
@@ -102,7 +102,7 @@ def _start(table: Any, outs: Any, like: Any) -> Any:
                     to[j] = source[j]
 
 
-@kernel
+@counting
 def unbundled(bundle: Any, count: Any, array: Any, like: Any, scalars: Any, outs: Any, ins: Any) -> Any:
     """A row for each parameter: addresses of its `outs` results and its `ins` inputs, and how many numbers each holds.
 

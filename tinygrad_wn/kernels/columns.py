@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .jit import kernel
+from .jit import counting, kernel
 from .measure import QUARTERED, SAFE, power_for, times
 
 
@@ -38,7 +38,7 @@ def _column_lengths(scale: Any, length: Any, v: Any) -> Any:
         length[j] = math.sqrt(squares)
 
 
-@kernel
+@counting
 def norm_columns(n: Any, v: Any) -> Any:
     scale, length = np.empty(v.shape[1]), np.empty(v.shape[1])
     _column_lengths(scale, length, v)
@@ -46,7 +46,7 @@ def norm_columns(n: Any, v: Any) -> Any:
         n[0, j] = length[j] / scale[j]
 
 
-@kernel
+@counting
 def normalize_columns(w: Any, v: Any, g: Any) -> Any:
     scale, length, factor = np.empty(v.shape[1]), np.empty(v.shape[1]), np.ones(v.shape[1])
     _column_lengths(scale, length, v)
@@ -63,7 +63,7 @@ def normalize_columns(w: Any, v: Any, g: Any) -> Any:
     return 0
 
 
-@kernel
+@counting
 def pull_back_columns(dv: Any, dg: Any, ct: Any, v: Any, g: Any) -> Any:
     scale, length, along = np.empty(v.shape[1]), np.empty(v.shape[1]), np.zeros(v.shape[1])
     _column_lengths(scale, length, v)

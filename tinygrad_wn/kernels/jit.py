@@ -34,9 +34,17 @@ def kernel(function: F) -> F:
     """Compile a function with Numba when it is first called: no fast-math, division as in NumPy, without the GIL.
 
     It may call kernels and pieces of other files. Machine code is kept on disk where there is room, and any edit of a
-    file in this folder makes it anew.
+    file in this folder makes it anew. Its arrays are those of its caller, or lie on the stack: nothing is counted.
     """
-    return _compiled(function)
+    return _compiled(function, _nrt=False)
+
+
+def counting(function: F) -> F:
+    """As `kernel`, for what asks Numba for memory, or gives an array back: Numba counts who holds each array.
+
+    Counting takes two calls for each name that is bound to an array, and what vectors hold is put aside for each call.
+    """
+    return _compiled(function, _nrt=True)
 
 
 def inlined(function: F) -> F:
@@ -44,7 +52,7 @@ def inlined(function: F) -> F:
 
     A call with several arrays takes 50 to 100 cycles, as it passes nine words of each: as long as a small layer's work.
     """
-    return _compiled(function, forceinline=True)
+    return _compiled(function, forceinline=True, _nrt=False)
 
 
 def parallel_kernel(function: F) -> F:
@@ -54,7 +62,7 @@ def parallel_kernel(function: F) -> F:
     else in the function becomes parallel, so that no sum is split. Only call or compile it where `parts` says more than
     1: compiling it launches Numba's threads.
     """
-    return _compiled(function, parallel=dict.fromkeys(OTHER_LOOPS, False))
+    return _compiled(function, parallel=dict.fromkeys(OTHER_LOOPS, False), _nrt=True)
 
 
 def _compiled(function: F, **more: Any) -> F:

@@ -10,7 +10,7 @@ import numpy as np
 from ..domains import Array
 from ..errors import zero_norm
 from .equation_3 import pull_back_rows
-from .jit import kernel, parallel_kernel, prange
+from .jit import counting, inlined, kernel, parallel_kernel, prange
 from .layouts import AnyLayout
 from .matmul import multiply, multiply_in_parts, product
 from .measure import measure_inverse, power_and_factor, rows_at_once
@@ -101,19 +101,25 @@ def _sum_rows(db: Any, ct: Any) -> None:
             db[j] += ct[i, j]
 
 
-@kernel
+@counting
 def cotangents(dx: Any, ct: Any, v: Any, factors: Any, gate: Any, few: Any) -> None:
     """dx ← ct·w, with w as `measure_turned` says: few rows of v are scaled, else the cotangents, with v as it is."""
+    count = 0 if few else ct.size
+    room = near(ct) if count * ct.itemsize <= NEAR else np.empty(count, ct.dtype)
+    _cotangents_by(room[:count], dx, ct, v, factors, gate)
+
+
+@inlined
+def _cotangents_by(room: Any, dx: Any, ct: Any, v: Any, factors: Any, gate: Any) -> None:
+    """The same, with room for all cotangents where they are to be scaled, and none where v is."""
     n, o = ct.shape
-    count, scaled = n * o, 0
-    for r in range(o):
-        scaled |= factors[1, r] != 1
-    none = reads_c(ct, 0, (0,), (8,))
-    if few:
+    none, scaled = reads_c(ct, 0, (0,), (8,)), 0
+    if room.size < ct.size:
         product(dx, ct, v, none, factors[1:], np.int64(BY_ROW), -math.inf, gate)
         return
-    room = near(ct) if count * ct.itemsize <= NEAR else np.empty(count, ct.dtype)
-    aside = room[:count].reshape(n, o)[:, :]
+    for r in range(o):
+        scaled |= factors[1, r] != 1
+    aside = room.reshape(n, o)[:, :]
     for i in range(n):
         to, source = aside.ctypes.data + i * aside.strides[0], ct.ctypes.data + i * ct.strides[0]
         row_times(ct, to, source, factors.ctypes.data, o)
@@ -130,7 +136,7 @@ def _layer(y: Any, x: Any, weight: Any, bias: Any, scales: Any) -> None:
     multiply(y, x, weight.T, bias, scales, np.int64(NOT_SCALED))
 
 
-@kernel
+@counting
 def _normalized_layer(y: Any, x: Any, v: Any, g: Any, bias: Any) -> Any:
     count = 2 * v.shape[0]
     room = near(v) if count * v.itemsize <= NEAR else np.empty(count, v.dtype)
@@ -151,7 +157,7 @@ def _layer_back(dx: Any, dweight: Any, db: Any, ct: Any, x: Any, weight: Any, bi
     _sum_rows(db, ct)
 
 
-@kernel
+@counting
 def _normalized_back(dx: Any, dv: Any, dg: Any, db: Any, ct: Any, x: Any, v: Any, g: Any, bias: Any) -> Any:
     """The same with ∇w in the memory of dv."""
     count = 2 * v.shape[0] if dx.size else 0

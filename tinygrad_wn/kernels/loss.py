@@ -14,7 +14,7 @@ from numba import types
 
 from ..domains import Array
 from .exponential import exp, log
-from .jit import kernel
+from .jit import counting, kernel
 from .layouts import AnyLayout
 from .room import NEAR, near
 from .vector import REAL, SIZE, piece
@@ -68,7 +68,7 @@ def wrong(target: Any, classes: Any) -> Any:
     return found != 0
 
 
-@kernel
+@counting
 def _powers(flat: Any, tops: Any, x: Any, first: Any) -> Any:
     """exp(x - top) of as many rows as `flat` has room for, with the largest of each row for its top; as a matrix."""
     rows, classes = flat.size // x.shape[1], x.shape[1]
@@ -85,7 +85,7 @@ def _powers(flat: Any, tops: Any, x: Any, first: Any) -> Any:
     return powers
 
 
-@kernel
+@counting
 def _cross_entropy(losses: Any, x: Any, target: Any, weight: Any, each: Any, mean: Any) -> Any:
     n, classes = x.shape
     if wrong(target, classes):
@@ -120,7 +120,7 @@ def _cross_entropy(losses: Any, x: Any, target: Any, weight: Any, each: Any, mea
     return 0
 
 
-@kernel
+@counting
 def _pull_back(dx: Any, ct: Any, x: Any, target: Any, weight: Any, mean: Any) -> Any:
     n, classes = x.shape
     if wrong(target, classes):

@@ -12,8 +12,6 @@ from .memory import writes_c
 from .notes import ALONG, CHANGE, LIMIT, NORM, add_slowly, begin_notes, finish_notes, is_plain, kind_of
 from .room import near
 from .rows import TOGETHER
-from .rules import update
-from .steps import pull_back_and_update
 
 
 @inlined
@@ -64,26 +62,18 @@ def _update_rows_across(notes: Any, i: Any, end: Any, factors: Any, arrays: Any,
 
 
 @kernel
-def update_noted(notes: Any, place: Any, every: Any, count: Any, arrays: Any, numbers: Any) -> None:
+def update_noted(notes: Any, place: Any, count: Any, arrays: Any, numbers: Any) -> None:
     """`update`, and the notes of how it changes the slices, which are rows of `count` numbers."""
-    own, p = notes[place // every], arrays[0]
-    if (place + 1) % every != 0:
-        update(arrays, numbers)
-        return
+    own, p = notes[place], arrays[0]
     begin_notes(own)
     _update_rows(own, p, 0, own.shape[1], _all_plain(own, p), count, arrays, numbers)
     finish_notes(own, p)
 
 
 @kernel
-def pull_back_and_update_noted(
-    notes: Any, place: Any, every: Any, dg: Any, kept: Any, g: Any, arrays: Any, numbers: Any
-) -> None:
+def pull_back_and_update_noted(notes: Any, place: Any, dg: Any, kept: Any, g: Any, arrays: Any, numbers: Any) -> None:
     """`pull_back_and_update`, and the notes of how it changes the rows of v."""
-    if (place + 1) % every != 0:
-        pull_back_and_update(dg, kept, g, arrays, numbers)
-        return
-    taken, v, ct = notes[place // every], arrays[0], arrays[-1]
+    taken, v, ct = notes[place], arrays[0], arrays[-1]
     n, size, room, plain = v.shape[1], v.itemsize, near(v), _all_plain(taken, v)
     row = writes_c(v, v.ctypes.data, (v.size,), (size,))
     begin_notes(taken)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..domains import Array, Axis
 from ..shapes import axes_of
-from .jit import kernel
+from .jit import counting, kernel
 from .layouts import AnyLayout
 from .measure import largest, measure_inverse, power_for, power_of, shifted
 from .norm import fill, no_direction, sliced
@@ -45,7 +45,7 @@ def _second_single(to_ct: Any, to_v: Any, to_g: Any, a: Any, b: Any, ct: Any, v:
     return 0
 
 
-@kernel
+@counting
 def _second_rows(to_ct: Any, to_v: Any, to_g: Any, a: Any, b: Any, ct: Any, v: Any, g: Any) -> Any:
     if v.shape[1] == 1:
         return _second_single(to_ct, to_v, to_g, a, b, ct, v, g)

@@ -13,17 +13,17 @@ from numba import carray
 
 from .address import pointer_at
 from .bundle import ARRAY, KNOWN, LIKE, unbundled
-from .jit import kernel
+from .jit import counting
 from .rules import adam_numbers, update
 
 
-@kernel
+@counting
 def _vector(like: Any, row: Any, place: Any) -> Any:
     """The array whose address stands at this place of a row of the table, and its size at the end."""
     return carray(pointer_at(like, row[place]), (row[-1],))
 
 
-@kernel
+@counting
 def _descend(bundle: Any, count: Any, array: Any, like: Any, rate: Any, decay: Any) -> Any:
     table = unbundled(bundle, count, array, like, 1, 1, 2)
     for row in table:
@@ -35,7 +35,7 @@ def _descend(bundle: Any, count: Any, array: Any, like: Any, rate: Any, decay: A
     return table.shape[0] > 0
 
 
-@kernel
+@counting
 def _roll(bundle: Any, count: Any, array: Any, like: Any, rate: Any, momentum: Any, nesterov: Any, decay: Any) -> Any:
     table = unbundled(bundle, count, array, like, 1, 2, 3)
     for row in table:
@@ -47,7 +47,7 @@ def _roll(bundle: Any, count: Any, array: Any, like: Any, rate: Any, momentum: A
     return table.shape[0] > 0
 
 
-@kernel
+@counting
 def _adapt(
     bundle: Any,
     count: Any,
