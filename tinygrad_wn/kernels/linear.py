@@ -10,14 +10,14 @@ import numpy as np
 from ..domains import Array
 from ..errors import zero_norm
 from .equation_3 import pull_back_rows
-from .jit import counting, inlined, kernel, parallel_kernel, prange
+from .jit import kernel, parallel_kernel, prange
 from .layouts import AnyLayout
 from .matmul import multiply, multiply_in_parts, product
 from .measure import measure_inverse, power_and_factor, rows_at_once
 from .memory import reads_c, writes
 from .norm import side_by_side
 from .panels import BY_COLUMN, BY_ROW, NOT_SCALED
-from .room import NEAR, near
+from .room import leave, near, room_for
 from .rows import row_times, sum_of_rows
 from .threads import parts
 
@@ -101,29 +101,23 @@ def _sum_rows(db: Any, ct: Any) -> None:
             db[j] += ct[i, j]
 
 
-@counting
+@kernel
 def cotangents(dx: Any, ct: Any, v: Any, factors: Any, gate: Any, few: Any) -> None:
     """dx ← ct·w, with w as `measure_turned` says: few rows of v are scaled, else the cotangents, with v as it is."""
-    count = 0 if few else ct.size
-    room = near(ct) if count * ct.itemsize <= NEAR else np.empty(count, ct.dtype)
-    _cotangents_by(room[:count], dx, ct, v, factors, gate)
-
-
-@inlined
-def _cotangents_by(room: Any, dx: Any, ct: Any, v: Any, factors: Any, gate: Any) -> None:
-    """The same, with room for all cotangents where they are to be scaled, and none where v is."""
     n, o = ct.shape
     none, scaled = reads_c(ct, 0, (0,), (8,)), 0
-    if room.size < ct.size:
+    if few:
         product(dx, ct, v, none, factors[1:], np.int64(BY_ROW), -math.inf, gate)
         return
     for r in range(o):
         scaled |= factors[1, r] != 1
+    room = room_for(ct, n * o)
     aside = room.reshape(n, o)[:, :]
     for i in range(n):
         to, source = aside.ctypes.data + i * aside.strides[0], ct.ctypes.data + i * ct.strides[0]
         row_times(ct, to, source, factors.ctypes.data, o)
     product(dx, aside, v, none, factors[1::2], np.int64(BY_ROW if scaled else NOT_SCALED), -math.inf, gate)
+    leave(room)
 
 
 @kernel
@@ -136,15 +130,15 @@ def _layer(y: Any, x: Any, weight: Any, bias: Any, scales: Any) -> None:
     multiply(y, x, weight.T, bias, scales, np.int64(NOT_SCALED))
 
 
-@counting
+@kernel
 def _normalized_layer(y: Any, x: Any, v: Any, g: Any, bias: Any) -> Any:
-    count = 2 * v.shape[0]
-    room = near(v) if count * v.itemsize <= NEAR else np.empty(count, v.dtype)
-    scales = room[:count].reshape(2, v.shape[0])[:, :]
-    if _scale_rows(scales, v, g):
-        return 1
-    multiply(y, x, v.T, bias, scales, np.int64(BY_COLUMN))
-    return 0
+    room = room_for(v, 2 * v.shape[0])
+    scales = room.reshape(2, v.shape[0])[:, :]
+    failed = _scale_rows(scales, v, g)
+    if not failed:
+        multiply(y, x, v.T, bias, scales, np.int64(BY_COLUMN))
+    leave(room)
+    return failed
 
 
 @kernel
@@ -157,22 +151,23 @@ def _layer_back(dx: Any, dweight: Any, db: Any, ct: Any, x: Any, weight: Any, bi
     _sum_rows(db, ct)
 
 
-@counting
+@kernel
 def _normalized_back(dx: Any, dv: Any, dg: Any, db: Any, ct: Any, x: Any, v: Any, g: Any, bias: Any) -> Any:
     """The same with ∇w in the memory of dv."""
-    count = 2 * v.shape[0] if dx.size else 0
-    room = near(v) if count * v.itemsize <= NEAR else np.empty(count, v.dtype)
-    scales = room[:count].reshape(2, v.shape[0] if dx.size else 0)[:, :]
+    rows = v.shape[0] if dx.size else 0
+    room = room_for(v, 2 * rows)
+    scales = room.reshape(2, rows)[:, :]
     if dv.size:
         multiply(dv, ct.T, x, bias, scales, np.int64(NOT_SCALED))
-        if _pull_back_rows(dv, dg, scales, v, g):
-            return 1
-    elif _scale_rows(scales, v, g):
-        return 1
-    if dx.size:
-        multiply(dx, ct, v, bias, scales, np.int64(BY_ROW))
-    _sum_rows(db, ct)
-    return 0
+        failed = _pull_back_rows(dv, dg, scales, v, g)
+    else:
+        failed = _scale_rows(scales, v, g)
+    if not failed:
+        if dx.size:
+            multiply(dx, ct, v, bias, scales, np.int64(BY_ROW))
+        _sum_rows(db, ct)
+    leave(room)
+    return failed
 
 
 # Scales are never written to by a product; they count as written to, so that its machine code is one for all callers.

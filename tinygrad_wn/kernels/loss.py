@@ -16,7 +16,7 @@ from ..domains import Array
 from .exponential import exp, log
 from .jit import counting, kernel
 from .layouts import AnyLayout
-from .room import NEAR, near
+from .room import leave, room_for
 from .vector import REAL, SIZE, piece
 
 BLOCK = 4096
@@ -85,15 +85,13 @@ def _powers(flat: Any, tops: Any, x: Any, first: Any) -> Any:
     return powers
 
 
-@counting
+@kernel
 def _cross_entropy(losses: Any, x: Any, target: Any, weight: Any, each: Any, mean: Any) -> Any:
     n, classes = x.shape
     if wrong(target, classes):
         return 1
     block = max(1, min(n, BLOCK // classes))
-    room = near(x) if block * classes * x.itemsize <= NEAR else np.empty(block * classes, x.dtype)
-    tops = near(x) if block * x.itemsize <= NEAR else np.empty(block, x.dtype)
-    rest = near(np.float64) if block * 8 <= NEAR else np.empty(block)
+    room, tops, rest = room_for(x, block * classes), room_for(x, block), room_for(np.float64, block)
     total, parts = 0.0, 0.0
     for first in range(0, n, block):
         rows = min(block, n - first)
@@ -117,10 +115,13 @@ def _cross_entropy(losses: Any, x: Any, target: Any, weight: Any, each: Any, mea
             parts += share
     if not each:
         losses[0] = total / parts if mean else total
+    leave(room)
+    leave(tops)
+    leave(rest)
     return 0
 
 
-@counting
+@kernel
 def _pull_back(dx: Any, ct: Any, x: Any, target: Any, weight: Any, mean: Any) -> Any:
     n, classes = x.shape
     if wrong(target, classes):
@@ -133,7 +134,7 @@ def _pull_back(dx: Any, ct: Any, x: Any, target: Any, weight: Any, mean: Any) ->
             for i in range(n):
                 parts += weight[target[i]]
     block = max(1, min(n, BLOCK // classes))
-    tops = near(x) if block * x.itemsize <= NEAR else np.empty(block, x.dtype)
+    tops = room_for(x, block)
     for first in range(0, n, block):
         rows = min(block, n - first)
         powers = _powers(dx[first * classes : (first + rows) * classes], tops, x, first)
@@ -148,6 +149,7 @@ def _pull_back(dx: Any, ct: Any, x: Any, target: Any, weight: Any, mean: Any) ->
             for j in range(classes):
                 powers[k, j] = share * powers[k, j]
             powers[k, own] = -share * others
+    leave(tops)
     return 0
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from .jit import counting, inlined, kernel, parallel_kernel, prange
+from .jit import kernel, parallel_kernel, prange
 from .panels import BY_COLUMN, NOT_SCALED, PADDED, PAGE, STRETCHED, all_rows, copied, panel, put_numbers, set_numbers
-from .room import NEAR, near
+from .room import leave, room_for
 from .tiles import DOTS, ROWS, dots, part_of_row
 from .vector import VECTOR_BYTES, number_at
 
@@ -28,21 +28,15 @@ FEW = 64
 _dots, _dots_thin, _dots_flat, _dots_one = (dots(i, j) for i in (DOTS[0], 1) for j in (DOTS[1], 1))
 
 
-@counting
+@kernel
 def product(c: Any, a: Any, b: Any, bias: Any, scales: Any, scaling: Any, floor: Any, gate: Any) -> None:
     """c ← a·b + bias, with b[k, j]·scales[0]·scales[1] at k or j in the place of b, cut by floor and gate."""
-    count = (a.shape[1] + 4) * (2 * VECTOR_BYTES // c.itemsize) + BORDER // c.itemsize
-    room = near(c) if count * c.itemsize <= NEAR else np.empty(count, c.dtype)
-    _by_panels(room, c, a, b, bias, scales, scaling, floor, gate)
-
-
-@inlined
-def _by_panels(room: Any, c: Any, a: Any, b: Any, bias: Any, scales: Any, scaling: Any, floor: Any, gate: Any) -> None:
     m, k = a.shape
     n = b.shape[1]
     size = c.itemsize
     lanes = VECTOR_BYTES // size
     both, least = 2 * lanes, c.dtype.type(floor)
+    room = room_for(c, (k + 4) * both + BORDER // size)
     shift = (room.ctypes.data + BORDER - 1) // BORDER * BORDER
     scale, factor, copy = shift + both * size, shift + 2 * both * size, shift + 4 * both * size
     _begin(c, shift, scaling)
@@ -63,6 +57,7 @@ def _by_panels(room: Any, c: Any, a: Any, b: Any, bias: Any, scales: Any, scalin
         all_rows(wide, c, to, a.ctypes.data, source, start, m, k, *steps)
         if gate.size and w < width:
             _shut(c[:, j:], gate[:, j:])
+    leave(room)
 
 
 @kernel
@@ -124,25 +119,19 @@ def _add(c: Any, bias: Any) -> None:
             c[i, j] += bias[j]
 
 
-@counting
+@kernel
 def _product_of_rows(c: Any, a: Any, b: Any, bias: Any) -> None:
     """The same for a b of few columns, unscaled, where rows of a are contiguous: dot products with columns of b."""
-    size = c.itemsize
-    apart = a.shape[1] + BORDER // size  # not a page, see above
-    count = 0 if b.strides[0] == size else b.shape[1] * apart
-    _by_dots(near(c) if count * size <= NEAR else np.empty(count, c.dtype), apart, c, a, b, bias)
-
-
-@inlined
-def _by_dots(turned: Any, apart: Any, c: Any, a: Any, b: Any, bias: Any) -> None:
-    """The same, with room where rows of a turned b lie `apart` numbers apart."""
     m, k = a.shape
     n = b.shape[1]
     size = c.itemsize
     rows, columns = DOTS
     from_a, from_b, to_c = a.ctypes.data, b.ctypes.data, c.ctypes.data
     a_row, b_row, c_row = a.strides[0], b.strides[1], c.strides[0]
-    if b.strides[0] != size:
+    apart = k + BORDER // size  # not a page, see above
+    count = 0 if b.strides[0] == size else n * apart
+    turned = room_for(c, count)
+    if count:
         from_b, b_row = turned.ctypes.data, apart * size
         for i in range(k):
             for j in range(n):
@@ -166,22 +155,18 @@ def _by_dots(turned: Any, apart: Any, c: Any, a: Any, b: Any, bias: Any) -> None
         i += rows if many_rows else 1
     if bias.size:
         _add(c, bias)
+    leave(turned)
 
 
-@counting
+@kernel
 def _product_across(c: Any, a: Any, b: Any, bias: Any, scales: Any) -> None:
     """The same for a b of few columns, unscaled, where columns of a are contiguous: vectors run along them."""
-    count = (a.shape[1] + b.shape[1] + 1) * (2 * VECTOR_BYTES // c.itemsize) + BORDER // c.itemsize
-    _by_columns(near(c) if count * c.itemsize <= NEAR else np.empty(count, c.dtype), c, a, b, bias, scales)
-
-
-@inlined
-def _by_columns(room: Any, c: Any, a: Any, b: Any, bias: Any, scales: Any) -> None:
     m, k = a.shape
     n = b.shape[1]
     size = c.itemsize
     lanes = VECTOR_BYTES // size
     both, least = 2 * lanes, c.dtype.type(-math.inf)
+    room = room_for(c, (k + n + 1) * both + BORDER // size)
     start = (room.ctypes.data + BORDER - 1) // BORDER * BORDER
     aside, panel = start + both * size, start + (n + 1) * both * size
     set_numbers(c, start, both, 0)
@@ -200,6 +185,7 @@ def _by_columns(room: Any, c: Any, a: Any, b: Any, bias: Any, scales: Any) -> No
             for j in range(n):
                 x = number_at(c, aside + (j * width + q) * size)
                 c[i + q, j] = x + bias[j] if bias.size else x
+    leave(room)
 
 
 @kernel
