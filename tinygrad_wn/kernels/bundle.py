@@ -15,6 +15,7 @@ import numpy as np
 from ..domains import Array
 from .address import pointer_at
 from .jit import counting, kernel
+from .vector import size_of
 
 ITEMS, HEAD = tuple.__basicsize__ // 8, object.__basicsize__ // 8
 TYPE, DATA, SHAPE, DTYPE = HEAD - 1, HEAD, HEAD + 2, HEAD + 5
@@ -65,7 +66,7 @@ def _size(one: Any, model: Any, array: Any, flags: Any, like: Any) -> Any:
     if words[TYPE] != array or like_words[TYPE] != array or halves[FLAGS] & flags != flags:
         return -1
     letters = pointer_at(np.int32, words[DTYPE])[LETTERS] & 0xFFFFFF
-    if letters != (0x3D6666 if like.itemsize == 4 else 0x3D6466):  # "ff=" or "fd=": floats, and of native byte order
+    if letters != (0x3D6666 if size_of(like) == 4 else 0x3D6466):  # "ff=" or "fd=": floats, and of native byte order
         return -1
     ndim, size = halves[NDIM], 1
     if pointer_at(np.int32, model)[NDIM] != ndim:
@@ -130,7 +131,7 @@ def unbundled(bundle: Any, count: Any, array: Any, like: Any, scalars: Any, outs
                     continue
                 place = others
                 others += 1
-            ranges[0, place], ranges[1, place] = table[row, i], table[row, i] + size * like.itemsize
+            ranges[0, place], ranges[1, place] = table[row, i], table[row, i] + size * size_of(like)
     if not _apart(ranges, rows * outs, others):
         return table[:0]
     _start(table, outs, like)

@@ -9,6 +9,7 @@ import numpy as np
 
 from .jit import counting, kernel
 from .measure import QUARTERED, SAFE, power_for, times
+from .vector import size_of
 
 
 @kernel
@@ -20,7 +21,7 @@ def _column_lengths(scale: Any, length: Any, v: Any) -> Any:
             x = np.float64(v[i, j])
             length[j] += x * x
     for j in range(v.shape[1]):
-        if v.itemsize == 4 or 1.0 / SAFE < length[j] < SAFE:
+        if size_of(v) == 4 or 1.0 / SAFE < length[j] < SAFE:
             length[j] = math.sqrt(length[j])
             scale[j] = power_for(length[j])
             length[j] *= scale[j]

@@ -13,7 +13,7 @@ from numba import types
 
 from .jit import inlined
 from .tiles import first_lanes, load_some, store_some
-from .vector import REAL, SIZE, VECTOR_BYTES, WIDE, WORD, counted, load, piece, roots, store, word
+from .vector import REAL, SIZE, VECTOR_BYTES, WIDE, WORD, counted, load, piece, roots, size_of, store, word
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -196,7 +196,7 @@ def slopes_of_rows(
 @inlined
 def side_by_side_at(column: Any, room: Any) -> Any:
     """Where the numbers of a column lie side by side: there, or copied into `room`."""
-    if column.strides[0] == column.itemsize or column.shape[0] == 1:
+    if column.strides[0] == size_of(column) or column.shape[0] == 1:
         return column.ctypes.data
     for i in range(column.shape[0]):
         room[i] = column[i, 0]

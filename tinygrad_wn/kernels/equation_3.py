@@ -11,13 +11,13 @@ from .jit import inlined, kernel
 from .measure import ROWS, factor_for, in_turn, split, within
 from .room import near
 from .rows import dots_of_rows, row_across_near, row_across_split
-from .vector import row_across, row_dot
+from .vector import row_across, row_dot, size_of
 
 
 @inlined
 def _dots(along: Any, scale: Any, ct: Any, v: Any) -> None:
     """The dot product of each scaled row with a row of ct."""
-    if v.itemsize == 8:
+    if size_of(v) == 8:
         for i in range(v.shape[0]):
             start, from_ct = v.ctypes.data + i * v.strides[0], ct.ctypes.data + i * ct.strides[0]
             along[i] = row_dot(v, from_ct, start, v.shape[1], scale[i])
@@ -49,7 +49,7 @@ def across_factors(dg: Any, factors: Any, kept: Any, ct: Any, v: Any, g: Any) ->
 
     Not so where they are too far from 1 for float32, which the result says.
     """
-    count, along, aside = v.shape[0], near(np.float64), dg.strides[0] != dg.itemsize
+    count, along, aside = v.shape[0], near(np.float64), dg.strides[0] != size_of(dg)
     dots_of_rows(along, ct, v)
     slopes = factors[3 * ROWS :]
     to = slopes.ctypes.data if aside else dg.ctypes.data
@@ -87,13 +87,13 @@ def _pull_back_far(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> None
         part[i] = along[i] * inverse[i]
         factor[i], times[i] = factor_for(g[i, 0], inverse[i], scale[i])
         dg[i, 0] = along[i]
-    if v.itemsize == 4:
+    if size_of(v) == 4:
         split(high, low, part, count)
     for i in range(count):
         to, from_ct = dv.ctypes.data + i * dv.strides[0], ct.ctypes.data + i * ct.strides[0]
         start, real, n = v.ctypes.data + i * v.strides[0], v.dtype.type, v.shape[1]
         first, after = in_turn(factor[i], times[i])
-        if v.itemsize == 4 and _splits(part[i:], factor[i:], scale[i:]):
+        if size_of(v) == 4 and _splits(part[i:], factor[i:], scale[i:]):
             row_across_split(v, to, from_ct, start, real(scale[i]), high[i], low[i], real(first), real(after), n)
         else:
             row_across(v, to, from_ct, start, scale[i], part[i], first, after, n)
@@ -114,7 +114,7 @@ def pull_back_rows(dv: Any, dg: Any, kept: Any, ct: Any, v: Any, g: Any) -> None
     """Rows of dv and dg by equation 3, no more than ROWS; dv may be ct. `kept` holds scales and inverse lengths."""
     if v.shape[1] == 1:
         _pull_back_single(dv, dg, kept, ct, v, g)
-    elif v.itemsize == 8:
+    elif size_of(v) == 8:
         _pull_back_far(dv, dg, kept, ct, v, g)
     elif not _pull_back_near(dv, dg, kept, ct, v, g):
         _pull_back_mixed(dv, dg, kept, ct, v, g)

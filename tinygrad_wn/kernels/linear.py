@@ -20,6 +20,7 @@ from .panels import BY_COLUMN, BY_ROW, NOT_SCALED
 from .room import leave, near, room_for
 from .rows import row_times, sum_of_rows
 from .threads import parts
+from .vector import size_of
 
 WORTH_THREADS = 4e6
 """Operations of a product from which a second thread pays: 1.8 times as fast at (64, 128)·(128, 256)."""
@@ -29,7 +30,7 @@ WORTH_THREADS = 4e6
 def _set_scales(scales: Any, first: Any, scale: Any, inverse: Any, g: Any) -> Any:
     """What multiplies each row of v to give that row of w: a power of two, then a factor."""
     for i in range(g.shape[0]):
-        scales[0, first + i], scales[1, first + i] = power_and_factor(scale[i], inverse[i], g[i, 0], scales.itemsize)
+        scales[0, first + i], scales[1, first + i] = power_and_factor(scale[i], inverse[i], g[i, 0], size_of(scales))
 
 
 @kernel
@@ -92,7 +93,7 @@ def _pull_back_in_parts(count: Any, dv: Any, dg: Any, scales: Any, v: Any, g: An
 @kernel
 def _sum_rows(db: Any, ct: Any) -> None:
     """db[j] ← Σ ct[i, j] over i, for as many j as db has."""
-    if ct.strides[1] == ct.itemsize:
+    if ct.strides[1] == size_of(ct):
         sum_of_rows(db, ct[:, : db.size])
         return
     db[:] = 0

@@ -18,7 +18,7 @@ from .jit import kernel
 from .loss import wrong
 from .room import NEAR, near
 from .tiles import first_lanes, store_some
-from .vector import INDEX, REAL, SIZE, VECTOR_BYTES, WIDE, WORD, counted, load, piece, splat, store, word
+from .vector import INDEX, REAL, SIZE, VECTOR_BYTES, WIDE, WORD, counted, load, piece, size_of, splat, store, word
 
 MOST_CLASSES = NEAR // VECTOR_BYTES
 """More have no room on the stack. 4 times as fast as a pass for the loss and one for the gradient at (32, 10)."""
@@ -134,11 +134,11 @@ def losses_and_slopes(losses: Any, dx: Any, ct: Any, x: Any, target: Any, parts:
     n, classes = x.shape
     if wrong(target, classes):
         return 1
-    lanes, room = VECTOR_BYTES // x.itemsize, near(x).ctypes.data
+    lanes, room = VECTOR_BYTES // size_of(x), near(x).ctypes.data
     share = np.float64(x.dtype.type(ct[0] / parts))
     for i in range(0, n, lanes):
         from_x, to_dx = x.ctypes.data + i * x.strides[0], dx.ctypes.data + i * dx.strides[0]
-        from_target, to_losses = target.ctypes.data + 8 * i, losses.ctypes.data + i * x.itemsize
+        from_target, to_losses = target.ctypes.data + 8 * i, losses.ctypes.data + i * size_of(x)
         last = min(lanes, n - i) - 1
         _block(x, room, classes, last, from_x, x.strides, from_target, share, to_losses, to_dx, dx.strides)
     return 0

@@ -17,7 +17,7 @@ from .jit import kernel, parallel_kernel, prange
 from .panels import BY_COLUMN, NOT_SCALED, PADDED, PAGE, STRETCHED, all_rows, copied, panel, put_numbers, set_numbers
 from .room import leave, room_for
 from .tiles import DOTS, ROWS, dots, part_of_row
-from .vector import VECTOR_BYTES, number_at
+from .vector import VECTOR_BYTES, number_at, size_of
 
 BORDER = 64
 """Buffers begin where a line of the cache does."""
@@ -33,7 +33,7 @@ def product(c: Any, a: Any, b: Any, bias: Any, scales: Any, scaling: Any, floor:
     """c ← a·b + bias, with b[k, j]·scales[0]·scales[1] at k or j in the place of b, cut by floor and gate."""
     m, k = a.shape
     n = b.shape[1]
-    size = c.itemsize
+    size = size_of(c)
     lanes = VECTOR_BYTES // size
     both, least = 2 * lanes, c.dtype.type(floor)
     room = room_for(c, (k + 4) * both + BORDER // size)
@@ -66,8 +66,8 @@ def _begin(c: Any, shift: Any, scaling: Any) -> None:
 
     Lanes that nobody asks for are computed as well: what lay in memory may be numbers with which processors are slow.
     """
-    lanes = VECTOR_BYTES // c.itemsize
-    both = 2 * lanes * c.itemsize
+    lanes = VECTOR_BYTES // size_of(c)
+    both = 2 * lanes * size_of(c)
     for i in range(8):
         part_of_row(c, shift + i * VECTOR_BYTES, shift, 0)
     if scaling == BY_COLUMN:
@@ -81,7 +81,7 @@ def _ends(c: Any, shift: Any, bias: Any, scales: Any, scaling: Any, j: Any, w: A
     scale, zeros = shift + both, shift + 3 * both
     more = zeros
     if bias.size and w == width:
-        more = bias.ctypes.data + j * c.itemsize
+        more = bias.ctypes.data + j * size_of(c)
     elif bias.size:
         put_numbers(c, shift, bias, j, w)
         more = shift
@@ -124,7 +124,7 @@ def _product_of_rows(c: Any, a: Any, b: Any, bias: Any) -> None:
     """The same for a b of few columns, unscaled, where rows of a are contiguous: dot products with columns of b."""
     m, k = a.shape
     n = b.shape[1]
-    size = c.itemsize
+    size = size_of(c)
     rows, columns = DOTS
     from_a, from_b, to_c = a.ctypes.data, b.ctypes.data, c.ctypes.data
     a_row, b_row, c_row = a.strides[0], b.strides[1], c.strides[0]
@@ -163,7 +163,7 @@ def _product_across(c: Any, a: Any, b: Any, bias: Any, scales: Any) -> None:
     """The same for a b of few columns, unscaled, where columns of a are contiguous: vectors run along them."""
     m, k = a.shape
     n = b.shape[1]
-    size = c.itemsize
+    size = size_of(c)
     lanes = VECTOR_BYTES // size
     both, least = 2 * lanes, c.dtype.type(-math.inf)
     room = room_for(c, (k + n + 1) * both + BORDER // size)
@@ -195,7 +195,7 @@ def multiply_cut(c: Any, a: Any, b: Any, bias: Any, scales: Any, scaling: Any, f
     What is below `floor` becomes `floor`; with a gate of the shape of c, what has no number above 0 there becomes 0.
     float32 on one core: 1.2 times as fast as OpenBLAS over small networks, 2 times at (256, 784)·(784, 10).
     """
-    size = c.itemsize
+    size = size_of(c)
     if scaling == NOT_SCALED and c.shape[1] < VECTOR_BYTES // size:
         if a.strides[1] == size and a.shape[1] >= FEW:
             _product_of_rows(c, a, b, bias)
@@ -217,7 +217,7 @@ def multiply(c: Any, a: Any, b: Any, bias: Any, scales: Any, scaling: Any) -> No
 @parallel_kernel
 def multiply_in_parts(count: Any, c: Any, a: Any, b: Any, bias: Any, scales: Any, scaling: Any) -> None:
     """The same, bit for bit, on `count` threads: each makes some panels, or some rows where there are few panels."""
-    both = 2 * (VECTOR_BYTES // c.itemsize)
+    both = 2 * (VECTOR_BYTES // size_of(c))
     m, n = c.shape
     by_columns = n >= count * both
     whole, grain = (n, both) if by_columns else (m, 2 * ROWS)

@@ -15,7 +15,7 @@ import numpy as np
 from .each_row import BIAS, DIGITS, EXPONENTS, inverses_of_rows, lengths_of_rows
 from .jit import inlined, kernel
 from .rows import squares_of_rows, squares_of_scaled_row
-from .vector import bits_of, float_of
+from .vector import bits_of, float_of, size_of
 
 SAFE = 2.0**900
 """Sums of squares between 1/SAFE and SAFE have lost nothing, neither at the top nor at the bottom of the range."""
@@ -59,7 +59,7 @@ def largest(v: Any, i: Any) -> Any:
 def measure(scale: Any, length: Any, v: Any) -> Any:
     """The scale of each row of v, and the length of the scaled row; whether there is a row of zeros."""
     squares_of_rows(length, v)
-    if v.itemsize == 4:
+    if size_of(v) == 4:
         return lengths_of_rows(scale.ctypes.data, length.ctypes.data, length.ctypes.data, v.shape[0])
     zeros = False
     for i in range(v.shape[0]):
@@ -81,7 +81,7 @@ def measure(scale: Any, length: Any, v: Any) -> Any:
 @inlined
 def measure_inverse(scale: Any, inverse: Any, v: Any) -> Any:
     """The scale of each row of v, and 1 over the length of the scaled row; whether there is a row of zeros."""
-    if v.itemsize == 4:
+    if size_of(v) == 4:
         squares_of_rows(inverse, v)
         return inverses_of_rows(scale.ctypes.data, inverse.ctypes.data, inverse.ctypes.data, v.shape[0])
     zeros = measure(scale, inverse, v)

@@ -23,7 +23,7 @@ from .measure import ROWS, measure, measure_inverse, rows_at_once, split, within
 from .room import near
 from .rows import row_stretched, row_stretched_near
 from .threads import parts
-from .vector import row_scaled
+from .vector import row_scaled, size_of
 
 AT_ONCE, IN_TWO = 2, 1
 """Ways to stretch a row of float32 without float64: by one factor, or by a scale and then a factor."""
@@ -61,13 +61,13 @@ def _stretched(w: Any, scale: Any, length: Any, v: Any, g: Any) -> None:
     for i in range(count):
         factor[i] = g[i, 0] / length[i]
         both[i] = factor[i] * scale[i]
-    way = _way(scale, factor, both, count) if v.itemsize == 4 else 0
+    way = _way(scale, factor, both, count) if size_of(v) == 4 else 0
     if way == AT_ONCE:
         split(high, low, both, count)
     for i in range(count):
         to, start = w.ctypes.data + i * w.strides[0], v.ctypes.data + i * v.strides[0]
         by, own = v.dtype.type(scale[i]), way
-        if way != AT_ONCE and v.itemsize == 4:  # its bits must not depend on the rows beside it
+        if way != AT_ONCE and size_of(v) == 4:  # its bits must not depend on the rows beside it
             own = _way(scale[i:], factor[i:], both[i:], 1)
             split(high[i:], low[i:], both[i:] if own == AT_ONCE else factor[i:], 1)
         if own == AT_ONCE:

@@ -12,6 +12,7 @@ from .memory import writes_c
 from .notes import ALONG, CHANGE, LIMIT, NORM, add_slowly, begin_notes, finish_notes, is_plain, kind_of
 from .room import near
 from .rows import TOGETHER
+from .vector import size_of
 
 
 @inlined
@@ -25,8 +26,8 @@ def _all_plain(notes: Any, p: Any) -> Any:
 @kernel
 def _update_rows(notes: Any, p: Any, i: Any, end: Any, plain: Any, count: Any, arrays: Any, numbers: Any) -> None:
     """Update some rows of `count` numbers, and add what changes to the notes of the step; p has the first in a row."""
-    change, along, size = kind_of(notes, CHANGE).ctypes.data, kind_of(notes, ALONG).ctypes.data, p.itemsize
-    norms, old, aside, row = kind_of(notes, NORM), near(p), near(p).ctypes.data, count * p.itemsize
+    change, along, size = kind_of(notes, CHANGE).ctypes.data, kind_of(notes, ALONG).ctypes.data, size_of(p)
+    norms, old, aside, row = kind_of(notes, NORM), near(p), near(p).ctypes.data, count * size_of(p)
     while i < end:
         many = TOGETHER if plain and end - i >= TOGETHER else 1
         for j in range(0, count, LIMIT):
@@ -48,7 +49,7 @@ def _update_rows(notes: Any, p: Any, i: Any, end: Any, plain: Any, count: Any, a
 def _update_rows_across(notes: Any, i: Any, end: Any, factors: Any, arrays: Any, numbers: Any) -> None:
     """The same for rows of float32 near to 1, with ∇w in the place of ∇v; `factors` begin with those of row i."""
     v = arrays[0]
-    change, along, size = kind_of(notes, CHANGE).ctypes.data, kind_of(notes, ALONG).ctypes.data, v.itemsize
+    change, along, size = kind_of(notes, CHANGE).ctypes.data, kind_of(notes, ALONG).ctypes.data, size_of(v)
     count, start = v.shape[1], factors.ctypes.data - size * i
     while i < end:
         many = TOGETHER if end - i >= TOGETHER else 1
@@ -74,7 +75,7 @@ def update_noted(notes: Any, place: Any, count: Any, arrays: Any, numbers: Any) 
 def pull_back_and_update_noted(notes: Any, place: Any, dg: Any, kept: Any, g: Any, arrays: Any, numbers: Any) -> None:
     """`pull_back_and_update`, and the notes of how it changes the rows of v."""
     taken, v, ct = notes[place], arrays[0], arrays[-1]
-    n, size, room, plain = v.shape[1], v.itemsize, near(v), _all_plain(taken, v)
+    n, size, room, plain = v.shape[1], size_of(v), near(v), _all_plain(taken, v)
     row = writes_c(v, v.ctypes.data, (v.size,), (size,))
     begin_notes(taken)
     for i in range(0, v.shape[0], ROWS):

@@ -22,6 +22,7 @@ from .layouts import AnyLayout
 from .measure import ROWS, largest, measure_inverse, power_for
 from .norm import sliced
 from .room import NEAR, near
+from .vector import size_of
 
 if TYPE_CHECKING:
     from ..domains import Array, Axis
@@ -44,7 +45,7 @@ def kind_of(notes: Any, kind: Any) -> Any:
 @kernel
 def is_plain(v: Any, norm: Any) -> Any:
     """Whether squares of the numbers of a row, and of their change, can be summed as they are: none is lost."""
-    if v.itemsize == 4:
+    if size_of(v) == 4:
         return (norm > 2.0**-40) & (norm < 2.0**40)
     return (norm > 2.0**-400) & (norm < 2.0**400)
 
@@ -84,7 +85,7 @@ def finish_notes(notes: Any, v: Any) -> None:
 @kernel
 def note_changes(notes: Any, place: Any, old: Any, new: Any) -> None:
     """The notes of a change from `old` to `new`, whose rows are the slices, in any layout."""
-    own, row, size = notes[place], new.strides[0], new.itemsize
+    own, row, size = notes[place], new.strides[0], size_of(new)
     change, along = kind_of(own, CHANGE).ctypes.data, kind_of(own, ALONG).ctypes.data
     near_by = new.shape[1] == 1 or new.strides[1] == size
     same = new.strides == old.strides
@@ -129,7 +130,7 @@ def measure_lengths(notes: Any, place: Any, v: Any, g: Any) -> None:
     kept = near(np.float64)[: 2 * ROWS].reshape(2, ROWS)
     for i in range(0, v.shape[0], ROWS):
         j = min(i + ROWS, v.shape[0])
-        if v.shape[1] == 1 or v.strides[1] == v.itemsize:
+        if v.shape[1] == 1 or v.strides[1] == size_of(v):
             measure_inverse(kept[0], kept[1], v[i:j])
         else:
             _measure_slowly(kept, v[i:j])

@@ -9,7 +9,7 @@ from typing import Any
 
 from .jit import inlined, kernel
 from .tiles import ROWS, part_of_row, square, tile, vector_of_row
-from .vector import VECTOR_BYTES, number_at, put_at
+from .vector import VECTOR_BYTES, number_at, put_at, size_of
 
 NOT_SCALED, BY_COLUMN, BY_ROW, PADDED, STRETCHED = 0, 1, 2, 3, 4
 """What is done to b on its way: nothing, its columns or rows scaled; PADDED: nothing, and its rows may be read to the
@@ -109,14 +109,14 @@ def _thin_tiles(
 def set_numbers(like: Any, to: Any, count: Any, number: Any) -> None:
     """Write the same number `count` times."""
     for i in range(count):
-        put_at(like, to + i * like.itemsize, like.dtype.type(number))
+        put_at(like, to + i * size_of(like), like.dtype.type(number))
 
 
 @kernel
 def put_numbers(like: Any, to: Any, numbers: Any, first: Any, count: Any) -> None:
     """Copy some numbers of a vector to an address."""
     for i in range(count):
-        put_at(like, to + i * like.itemsize, numbers[first + i])
+        put_at(like, to + i * size_of(like), numbers[first + i])
 
 
 @inlined
@@ -124,7 +124,7 @@ def turned(
     like: Any, to: Any, b: Any, k: Any, w: Any, width: Any, b_col: Any, scaled: Any, scale: Any, factor: Any
 ) -> Any:
     """A panel of a matrix whose columns are contiguous."""
-    size = like.itemsize
+    size = size_of(like)
     lanes, row = VECTOR_BYTES // size, width * size
     whole = k - k % lanes
     for j in range(0, w, lanes):
@@ -159,7 +159,7 @@ def copied(
     factor: Any,
 ) -> Any:
     """A panel of a matrix with rows that are contiguous, or with any steps."""
-    size = like.itemsize
+    size = size_of(like)
     lanes, row = VECTOR_BYTES // size, width * size
     one = like.dtype.type(1)
     for i in range(k):
@@ -196,7 +196,7 @@ def panel(
     factor: Any,
 ) -> Any:
     """`w` columns of b, scaled if asked for, with numbers without meaning up to `width`."""
-    if b_k == like.itemsize and b_col != like.itemsize and scaling != BY_ROW:
+    if b_k == size_of(like) and b_col != size_of(like) and scaling != BY_ROW:
         turned(like, to, b, k, w, width, b_col, scaling == BY_COLUMN, scale, factor)
     else:
         copied(like, to, b, k, w, width, b_k, b_col, scales, scaling, scale, factor)
@@ -206,7 +206,7 @@ def panel(
 def turn(to: Any, x: Any) -> None:
     """to ← xᵀ, for rows side by side; rows of `to` have room to the end of a vector, which is written too."""
     k, w, start, source = to.shape[0], to.shape[1], to.ctypes.data, x.ctypes.data
-    turned(to, start, source, k, w, to.strides[0] // to.itemsize, x.strides[0], False, start, start)
+    turned(to, start, source, k, w, to.strides[0] // size_of(to), x.strides[0], False, start, start)
 
 
 @kernel

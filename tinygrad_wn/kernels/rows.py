@@ -24,6 +24,7 @@ from .vector import (
     fused,
     load,
     piece,
+    size_of,
     splat,
     store,
     word,
@@ -335,7 +336,7 @@ _columns_1, _columns_4 = _columns(1), _columns(TOGETHER)
 @kernel
 def sum_of_rows(to: Any, a: Any) -> None:
     """to[j] ← Σ a[i, j] over i, one row after the other, for rows side by side."""
-    size, n = a.itemsize, a.shape[1]
+    size, n = size_of(a), a.shape[1]
     lanes = VECTOR_BYTES // size
     start, at, j = to.ctypes.data, a.ctypes.data, 0
     while n - j > 3 * lanes:

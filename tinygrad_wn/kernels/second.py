@@ -12,6 +12,7 @@ from .jit import counting, kernel
 from .layouts import AnyLayout
 from .measure import largest, measure_inverse, power_for, power_of, shifted
 from .norm import fill, no_direction, sliced
+from .vector import size_of
 
 LANES = 8
 """Sums at once, as an addition takes about four cycles."""
@@ -29,7 +30,7 @@ def _summed(sums: Any, at: Any) -> Any:
 @kernel
 def level_of(x: Any, i: Any) -> Any:
     """A power of two that brings the numbers of a row of float64 to 1 and below; products of float32 need none."""
-    return power_for(largest(x, i)) if x.itemsize == 8 else 1.0
+    return power_for(largest(x, i)) if size_of(x) == 8 else 1.0
 
 
 @kernel

@@ -13,6 +13,7 @@ from .jit import kernel
 from .measure import ROWS
 from .room import near
 from .rules import update_row, update_row_across
+from .vector import size_of
 
 
 @kernel
@@ -26,11 +27,11 @@ def pull_back_and_update(dg: Any, kept: Any, g: Any, arrays: Any, numbers: Any) 
     for i in range(0, v.shape[0], ROWS):
         j = min(i + ROWS, v.shape[0])
         own = (kept[:, i:j], ct[i:j], v[i:j], g[i:j])
-        turned = v.itemsize == 4 and n > 1 and across_factors(dg[i:j], room, *own)
+        turned = size_of(v) == 4 and n > 1 and across_factors(dg[i:j], room, *own)
         if not turned:
             pull_back_apart(ct[i:j], dg[i:j], own[0], *own[1:])
         for r in range(j - i):
-            place = (i + r) * n * v.itemsize
+            place = (i + r) * n * size_of(v)
             if turned:
                 high, low, factor = room[r], room[ROWS + r], room[2 * ROWS + r]
                 update_row_across(arrays, numbers, place, n, high, low, factor)

@@ -12,14 +12,14 @@ from .measure import measure_inverse, power_and_factor
 from .panels import turn
 from .room import near
 from .rows import squares_of_lanes
-from .vector import VECTOR_BYTES
+from .vector import VECTOR_BYTES, size_of
 
 
 @kernel
 def _bring_near(block: Any, factors: Any, scale: Any, inverse: Any, g: Any) -> None:
     """Columns times powers of two, so that products with them are about as large as those with w."""
     for r in range(block.shape[1]):
-        power, factor = power_and_factor(scale[r], inverse[r], g[r, 0], block.itemsize)
+        power, factor = power_and_factor(scale[r], inverse[r], g[r, 0], size_of(block))
         factors[0, r] = factors[2, r] = factor
         factors[1, r], factors[3, r] = power, 1.0
     for q in range(block.shape[0]):
@@ -30,7 +30,7 @@ def _bring_near(block: Any, factors: Any, scale: Any, inverse: Any, g: Any) -> N
 @inlined
 def _measured(scale: Any, inverse: Any, squares: Any, block: Any, v: Any) -> Any:
     """`measure_inverse` of rows that are turned already; `squares` has room for a vector."""
-    if v.itemsize == 8:
+    if size_of(v) == 8:
         return measure_inverse(scale, inverse, v)
     squares_of_lanes(v, squares.ctypes.data, block.ctypes.data, block.strides[0], v.shape[1])
     return inverses_of_rows(scale.ctypes.data, inverse.ctypes.data, squares.ctypes.data, v.shape[0])
@@ -46,7 +46,7 @@ def measure_turned(columns: Any, kept: Any, factors: Any, v: Any, g: Any) -> Any
     a product, and what a power of two is to be used with alone. Rows of `columns` have room to the end of a vector,
     which is written too.
     """
-    rows, lanes, room = v.shape[0], VECTOR_BYTES // v.itemsize, near(np.float64)
+    rows, lanes, room = v.shape[0], VECTOR_BYTES // size_of(v), near(np.float64)
     numbers = near(g)
     for i in range(0, rows, lanes):
         j = min(i + lanes, rows)

@@ -74,6 +74,16 @@ def store(at: Any, value: Any, address: Any, size: int) -> Any:
 
 
 @piece
+def size_of(_typing: Any, like: Any) -> Any:
+    """Bytes of a number of the dtype of `like`: a constant, where an array's `itemsize` is read when a kernel runs."""
+
+    def build(context: Any, _at: Any, _signature: Any, _arguments: Any) -> Any:
+        return context.get_constant(types.int64, like.dtype.bitwidth // 8)
+
+    return types.int64(like), build
+
+
+@piece
 def number_at(_typing: Any, like: Any, address: Any) -> Any:
     """The number at an address."""
 
