@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
+from numba.core.runtime import _nrt_python, rtsys
 
 import tinygrad_wn as tg
 from tinygrad_wn.errors import ZeroNormError
@@ -104,3 +105,46 @@ def test_the_switch_decides_whether_the_kernel_runs(monkeypatch):
         with tg.kernels(on):
             tg.erf(tg.tensor([1.0]))
     assert calls == ["kernel"]
+
+
+def given_and_given_back():
+    stats = rtsys.get_allocation_stats()
+    return stats.alloc, stats.alloc - stats.free
+
+
+@pytest.fixture
+def counted_memory():
+    _nrt_python.memsys_enable_stats()
+    yield
+    _nrt_python.memsys_disable_stats()
+
+
+@pytest.mark.usefixtures("counted_memory")
+def test_kernels_give_back_the_room_that_they_ask_for():
+    rng = np.random.default_rng(0)
+    large, few, wide = (rng.standard_normal(shape) for shape in ((33, 2100), (2100, 3), (2100, 2100)))
+    v, g = rng.standard_normal((2100, 3)), np.ones((2100, 1))
+
+    def failing():
+        with pytest.raises(ZeroNormError):
+            tg.weight_norm_linear(few.T[:, :3], np.zeros((2100, 3)), g)
+
+    calls = {
+        "panels": lambda: tg.matmul(large, wide),
+        "dots": lambda: tg.matmul(large, few),
+        "columns": lambda: tg.matmul(few.T, large.T[:, :3]),
+        "across": lambda: tg.matmul(np.asfortranarray(large), few),
+        "layer": lambda: tg.weight_norm_linear(few.T[:, :3], v, g),
+        "layer that fails": failing,
+        "losses": lambda: tg.cross_entropy(large, np.arange(33)),
+        "gradients": lambda: tg.grad(lambda x: tg.cross_entropy(x, np.arange(33)))(tg.tensor(large)),
+        "pullback": lambda: tg.grad(lambda v: tg.sum(tg.weight_norm_linear(few.T[:, :3], v, g)))(tg.tensor(v)),
+    }
+    for name, call in calls.items():
+        call()
+        asked, held = given_and_given_back()
+        for _ in range(3):
+            call()
+        asked_now, held_now = given_and_given_back()
+        assert held_now == held, name
+        assert asked_now > asked, name
