@@ -8,10 +8,10 @@ from numba import carray
 
 from tinygrad_wn.kernels import address
 from tinygrad_wn.kernels.address import address_of, pointer_at
-from tinygrad_wn.kernels.jit import kernel
+from tinygrad_wn.kernels.jit import counting
 
 
-@kernel
+@counting
 def double(like, at, sizes):
     for i in range(at.size):
         x = carray(pointer_at(like, at[i]), (sizes[i],))
@@ -19,7 +19,7 @@ def double(like, at, sizes):
             x[j] = 2 * x[j]
 
 
-@kernel
+@counting
 def first_of_both(at):
     return carray(pointer_at(np.float32, at[0]), (1,))[0] + carray(pointer_at(np.float64, at[1]), (1,))[0]
 

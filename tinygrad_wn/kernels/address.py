@@ -4,7 +4,7 @@ A caller hands over an array of addresses, and the kernel views each of them as 
 
     at = np.array([address_of(a) for a in arrays])  # the caller keeps the arrays alive
 
-    @kernel
+    @counting
     def double(like, at, sizes):
         for i in range(at.size):
             x = carray(pointer_at(like, at[i]), (sizes[i],))
@@ -56,7 +56,7 @@ def place_in(holder: object, held: object) -> int:
 def pointer_at(_typing: Any, like: Any, address: Any) -> Any:
     """The pointer that an address stands for, to numbers of the dtype of `like`: an array or a dtype, as `np.float32`.
 
-    For use in kernels, where `numba.carray(pointer, shape)` makes a C-contiguous array of it.
+    For use in kernels. In a `counting` one `numba.carray(pointer, shape)` makes a C-contiguous array of it.
     """
 
     def build(context: Any, at: Any, signature: Any, arguments: Any) -> Any:
