@@ -52,6 +52,14 @@ def test_a_product_whose_rows_lie_a_page_apart(m: int, n: int, turned: tuple[boo
     assert_is_product(tg.matmul(a, b).numpy(), a, b)
 
 
+@pytest.mark.parametrize(("m", "k"), [(1024, 160), (1030, 257), (4001, 33)])
+@pytest.mark.parametrize("n", [127, 128, 141])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_product_whose_columns_lie_far_apart(m: int, k: int, n: int, dtype: Any) -> None:
+    a, b = drawn((k, m), dtype, 0).T, drawn((k, n), dtype, 1)
+    assert_is_product(tg.matmul(a, b).numpy(), a, b)
+
+
 def test_what_is_not_a_number_stays_where_it_is() -> None:
     a, b = np.ones((5, 20), np.float32), np.ones((20, 37), np.float32)
     a[2, 3], b[4, 36] = np.nan, np.inf
