@@ -1,5 +1,6 @@
 """What `tg.NormRecorder` costs inside of compiled steps: `python -m benchmarks.dynamics`."""
 
+import argparse
 import statistics
 from collections.abc import Callable
 from time import perf_counter
@@ -61,4 +62,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(prog="python -m benchmarks.dynamics", description=__doc__).parse_args()
     main()

@@ -1,9 +1,44 @@
 """What a compiled step takes for granted between two calls: arguments, who wants gradients, who holds a result."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import tinygrad_wn as tg
+
+WITHOUT_ROOM = """
+import resource
+import numpy as np
+import tinygrad_wn as tg
+
+tg.set_num_threads({threads})
+a, b = np.ones((8300, 1100), np.float32), np.ones((8300, 128), np.float32)
+product = tg.jit(lambda a, b: a.T @ b)
+before = [product(a, b).numpy().copy() for _ in range(2)]
+pages = int(open("/proc/self/statm").read().split()[0])
+limits = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (resource.getpagesize() * pages + (1 << 23), limits[1]))
+try:
+    product(a, b)
+except MemoryError as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_AS, limits)
+assert (product(a, b).numpy() == before).all()
+"""
+
+
+@pytest.mark.once
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="tells how much memory a process has on Linux only")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_step_that_finds_no_memory_says_so_and_runs_again_when_there_is_some(threads):
+    code, env = WITHOUT_ROOM.format(threads=threads), {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("a compiled step found no memory to work in")
 
 
 def test_a_step_without_arguments_is_not_the_one_with_some():

@@ -15,7 +15,7 @@ from ..errors import CompileError, ZeroNormError
 from ..kernels.address import address_of, place_in
 from ..kernels.atomic import LINE, WORDS
 from ..kernels.emitted import load
-from ..kernels.team import FULL, NOT_YET, SLEEPERS, SYNC, TAKEN_ALREADY, callers, team
+from ..kernels.team import FULL, NO_ROOM, NOT_YET, SLEEPERS, SYNC, TAKEN_ALREADY, callers, team
 from ..op import OPS, changes
 from ..tensor import Tensor, as_array, overwritten, overwritten_by_step, wrap
 from ..walk import Written
@@ -317,6 +317,8 @@ class Step:
 
     def _fail(self, status: int, given: tuple[Any, ...], results: tuple[Array, ...]) -> None:
         """Raise what the call that failed raises on its operands."""
+        if status == NO_ROOM:
+            raise MemoryError("a compiled step found no memory to work in: what it writes may be written in part")
         call = self.text.failing[status - 1]
         self._compute(call, given, results)
         what = f"{call.op.name} failed in a compiled step"

@@ -14,7 +14,7 @@ from .vector import piece
 
 
 def linked(kernel: Any, arguments: str, size: int) -> Any:
-    """What calls a kernel for arguments as `AnyLayout` names them, and floats of `size` bytes.
+    """What calls a kernel for arguments as `AnyLayout` names them, and floats of `size` bytes; what it raises is kept.
 
     Machine code that was kept on disk finds the kernel by a name, so this comes before such code is loaded.
     """
@@ -32,7 +32,10 @@ def linked(kernel: Any, arguments: str, size: int) -> Any:
             convention = context.call_conv
             function = cgutils.get_or_insert_function(at.module, convention.get_function_type(result, kinds), name)
             cast = [context.cast(at, x, have, want) for x, have, want in zip(parts, given, kinds, strict=True)]
-            return convention.call_function(at, function, result, kinds, cast)[1]
+            status, found = convention.call_function(at, function, result, kinds, cast)
+            with cgutils.if_unlikely(at, status.is_error):
+                convention.return_status_propagate(at, status)
+            return found
 
         return result(types.StarArgTuple(given)), build
 

@@ -18,12 +18,24 @@ from numba import types
 from numba.core import cgutils
 
 from .address import address_of, pointer_at
-from .atomic import BUSY, LINE, NO_STATUS, STATUS, X86, pause, prepare_meetings, read_word, swap_word, write_word
+from .atomic import (
+    BUSY,
+    LINE,
+    NO_STATUS,
+    STATUS,
+    X86,
+    leave,
+    pause,
+    prepare_meetings,
+    read_word,
+    swap_word,
+    write_word,
+)
 from .bundle import DATA, ITEMS
 from .entry import entry
 from .jit import kernel
 from .threads import get_num_threads, on_change
-from .vector import WORD, piece
+from .vector import WORD, piece, word
 
 IDLE, CLAIMED, POSTED, TAKEN, GO, DONE, ASLEEP = range(7)
 """What a helper's state says. A caller claims, posts, lets go; a helper takes, is done, sleeps."""
@@ -44,21 +56,34 @@ MOST = 31
 SLEEPERS, TAKEN_ALREADY, FULL = NOT_YET = -2, -3, -4
 """What a call gives that did nothing: helpers sleep, the step is running in another thread, or notes have no room."""
 
+NO_ROOM = 1 << 32
+"""What a call gives whose kernels found no memory: more than a step has calls."""
+
 SYNC, BOXES, ENTRY = 2, 3, 6
 """Words of a step's table: where its threads meet, the boxes of helpers, 0 where it needs none, and its function."""
 
 
 @piece
 def _call_at(_typing: Any, function: Any, given: Any, results: Any, table: Any, part: Any, parts: Any) -> Any:
-    """Call a function from five integers to one by its address."""
+    """Call a function from five integers to one by its address; NO_ROOM where it raises, as for nothing else."""
 
     def build(context: Any, at: Any, signature: Any, arguments: Any) -> Any:
         form = context.call_conv.get_function_type(types.int64, signature.args[1:])
         result, failure = (cgutils.alloca_once(at, kind.pointee) for kind in form.args[:2])
-        at.call(at.inttoptr(arguments[0], form.as_pointer()), [result, failure, *arguments[1:]])
-        return at.load(result, typ=WORD)
+        code = at.call(at.inttoptr(arguments[0], form.as_pointer()), [result, failure, *arguments[1:]])
+        raised = at.icmp_signed("!=", code, code.type(0))
+        return at.select(raised, word(NO_ROOM), at.load(result, typ=WORD))
 
     return types.int64(*[types.int64] * 6), build
+
+
+@kernel
+def _done(function: Any, given: Any, results: Any, table: Any, part: Any, parts: Any) -> Any:
+    """The status of one part of a step; where it finds no memory, all parts leave."""
+    status = _call_at(function, given, results, table, part, parts)
+    if status == NO_ROOM:
+        leave(pointer_at(np.int64, table)[SYNC], NO_ROOM)
+    return status
 
 
 @kernel
@@ -74,7 +99,7 @@ def _serve(box: Any) -> None:
                 pause()
             function, table = read_word(box + FUNCTION), read_word(box + TABLE)
             given, results = read_word(box + GIVEN), read_word(box + RESULTS)
-            _call_at(function, given, results, table, read_word(box + PART), read_word(box + PARTS))
+            _done(function, given, results, table, read_word(box + PART), read_word(box + PARTS))
             write_word(box + STATE, DONE)
             turns = 0
         elif (turns > PATIENCE or read_word(box + QUITS)) and swap_word(box + STATE, IDLE, ASLEEP):
@@ -128,7 +153,7 @@ def _in_parts(function: Any, given: Any, results: Any, table: Any, boxes: Any, c
         if posted >> i & 1:
             parts += 1
             write_word(boxes + i * BOX + STATE, GO)
-    status = _call_at(function, given, results, table, 0, parts)
+    status = _done(function, given, results, table, 0, parts)
     for i in range(count):
         if posted >> i & 1:
             while read_word(boxes + i * BOX + STATE) != DONE:
@@ -162,7 +187,7 @@ def _run(function: Any, given: Any, results: Any, table: Any, wait: Any) -> Any:
         return TAKEN_ALREADY
     status = _in_parts(function, given, results, table, boxes, count) if count else NO_STATUS
     if count == 0:
-        status = _call_at(function, given, results, table, 0, 1)
+        status = _done(function, given, results, table, 0, 1)
     write_word(words[SYNC] + BUSY, 0)
     return status
 
