@@ -103,8 +103,9 @@ def test_products_and_norms_of_a_layer_stay_inside_of_their_arrays(dtype, front)
         for few in (True, False):
             back(dx, ct, v, factors, gate, few)
             np.testing.assert_allclose(dx, np.where(gate > 0, ct @ w, 0), **close)
-        any_cut(dx, ct, v, none, unscaled, NOT_SCALED, never, gate)
-        np.testing.assert_allclose(dx, np.where(gate > 0, ct.astype(np.float64) @ v, 0), **close)
+        for one in (ct, edge.read(ct.T.copy()).T):
+            any_cut(dx, one, v, none, unscaled, NOT_SCALED, never, gate)
+            np.testing.assert_allclose(dx, np.where(gate > 0, ct.astype(np.float64) @ v, 0), **close)
         for one in (cut, any_cut):
             one(dw, ct.T, x, none, unscaled, NOT_SCALED, never, nothing)
             np.testing.assert_allclose(dw, ct.T.astype(np.float64) @ x, **close)

@@ -131,6 +131,7 @@ def test_kernels_give_back_the_room_that_they_ask_for():
 
     calls = {
         "panels": lambda: tg.matmul(large, wide),
+        "far columns": lambda: tg.matmul(np.asfortranarray(large), wide),
         "dots": lambda: tg.matmul(large, few),
         "columns": lambda: tg.matmul(few.T, large.T[:, :3]),
         "across": lambda: tg.matmul(np.asfortranarray(large), few),
