@@ -36,7 +36,8 @@ assert (product(a, b).numpy() == before).all()
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_step_that_finds_no_memory_says_so_and_runs_again_when_there_is_some(threads):
     code, env = WITHOUT_ROOM.format(threads=threads), {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("a compiled step found no memory to work in")
 
