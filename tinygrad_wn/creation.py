@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .tensor import tensor
+from .tensor import leaves_step, tensor
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -86,4 +86,7 @@ def randn(
     (2, 3)
     """
     sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape
-    return tensor(generator(rng).standard_normal(sizes), dtype, requires_grad)
+    made = tensor(generator(rng).standard_normal(sizes), dtype, requires_grad)
+    if not isinstance(rng, int):
+        leaves_step(made, "drawing random numbers")
+    return made

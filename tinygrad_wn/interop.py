@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import DTypeError, StateError, TinygradWNError, ValueRangeError
+from .errors import DTypeError, StateError, TinygradWNError, ValueRangeError, ZeroNormError
 from .functions import weight_norm
 from .io import checked_state, content, put_in_place
 from .nn import Module, WeightNorm
@@ -106,9 +106,7 @@ def load_pytorch_state(model: Module, state: Mapping[str, Any]) -> None:
             array = given.pop(name, None)
             _fit(name, name, like, _joined(name, array, problems) if isinstance(array, dict) else array, problems, new)
     problems |= {repr(name): "not in the model" for name in given}
-    if problems:
-        hint = "make the model as the one that was saved; array.astype(...) gives another dtype"
-        raise StateError("load_pytorch_state: the state does not fit the model", problems, hint=hint)
+    _check_fits(problems)
     model.load_state_dict(new)
 
 
@@ -227,6 +225,16 @@ def _array(value: Any) -> Array:
     return np.asarray(value.detach() if hasattr(value, "detach") else value)
 
 
+def _check_fits(problems: dict[str, object]) -> None:
+    zero = {name: one for name, one in problems.items() if isinstance(one, ZeroNormError)}
+    if zero and len(zero) == len(problems):
+        raise next(iter(zero.values()))
+    if problems:
+        problems |= {name: str(one).splitlines()[0] for name, one in zero.items()}
+        hint = "make the model as the one that was saved; array.astype(...) gives another dtype"
+        raise StateError("load_pytorch_state: the state does not fit the model", problems, hint=hint)
+
+
 def _fit(
     name: str, shown: str, like: Tensor, array: Array | None, problems: dict[str, object], new: dict[str, Array]
 ) -> None:
@@ -246,7 +254,11 @@ def _split(path: str, w: WeightNorm, weight: Array, problems: dict[str, object])
         problems[repr(path)] = f"model {model}, state {given}"
         return {"v": w.v.numpy(), "g": w.g.numpy()}
     g = norm.vector_norm(weight, axis=other_axes(w.axis, weight.ndim), keepdims=True).numpy()
-    weight_norm(weight, g, w.axis, zero=w.zero)
+    try:
+        weight_norm(weight, g, w.axis, zero=w.zero)
+    except ZeroNormError as error:
+        error.locate([(f"{path}.v", weight)])
+        problems[repr(path)] = error
     return {"v": weight, "g": g}
 
 

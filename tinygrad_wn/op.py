@@ -133,6 +133,21 @@ def depends_on(fact: Callable[[], Any]) -> None:
         over.depends_on(fact)
 
 
+def gradients_are_cleared() -> None:
+    """Where a step is being recorded, say that it begins its gradients anew."""
+    over: Any = slot.over.get()
+    if over is not None:
+        over.cleared = True
+
+
+def has_no_gradient(parameter: Any) -> None:
+    """Where a step is being recorded, refuse a parameter that stays as it is because it is an argument of the step."""
+    over: Any = slot.over.get()
+    if over is not None and id(parameter) in over.originals:
+        what = "a parameter of an optimizer, given as an argument,"
+        over.refuse(parameter, what, hint="an argument is a tensor of its own: let the step find the parameter outside")
+
+
 def room_for(count: Any, most: int, empty: Callable[[], None]) -> None:
     """Call `empty` where a tensor of one number has come to `most`: now, and before each run of a compiled step.
 

@@ -6,6 +6,8 @@ import io
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -46,9 +48,10 @@ def norms(means: Mapping[str, tuple[Array, Array]], title: str) -> bytes:
     """A PNG of the means of a `NormRecorder`: of each layer the steps, and `dynamics.FIELDS` by step."""
     figure = import_module("matplotlib.figure").Figure(figsize=(13, 4.2), dpi=120, layout="constrained")
     length, rate, cosine, law = figure.subplots(1, 4)
-    for number, (name, (steps, fields)) in enumerate(means.items()):
+    colors = import_module("matplotlib").colormaps["viridis"](np.linspace(0, 0.9, len(means)))
+    for color, (name, (steps, fields)) in zip(colors, means.items(), strict=True):
         norm, _, effective, turned, predicted, actual = fields
-        style = {"color": f"C{number}", "label": name, "linewidth": 1}
+        style = {"color": color, "label": name, "linewidth": 1}
         length.plot(steps, norm, **style)
         rate.plot(steps, effective, **style)
         cosine.plot(steps, turned, **style)
@@ -56,11 +59,11 @@ def norms(means: Mapping[str, tuple[Array, Array]], title: str) -> bytes:
     length.set(title="Length of v", ylabel="‖v‖")
     rate.set(title="Effective learning rate", ylabel="lr g²/‖v‖²")
     cosine.set(title="Cosine of the step and v", ylabel="cos(Δv, v)")
-    law.set(title="Predicted over actual length, less 1", ylabel="√(1 + c²)‖v‖ / ‖v after‖ - 1")
+    law.set(title="Predicted / actual length", ylabel="√(1 + c²)‖v‖ / ‖v after‖ - 1")
     for axes in (length, rate, cosine, law):
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
-        axes.legend()
+    figure.legend(*length.get_legend_handles_labels(), loc="outside right upper", ncols=1 + len(means) // 16)
     figure.suptitle(title, parse_math=False)
     picture = io.BytesIO()
     figure.savefig(picture, format="png")

@@ -92,7 +92,7 @@ class Tensor(Operators):
     @property
     def data(self) -> Array:
         """The values as a read-only NumPy view. Assigning copies new values of the same shape into the tensor."""
-        _leaves_step(self, "reading values")
+        leaves_step(self, "reading values")
         view = self._data.view()
         view.flags.writeable = False
         return view
@@ -101,7 +101,7 @@ class Tensor(Operators):
     def data(self, values: Any) -> None:
         if self._node is not None:
             raise GradientError("the values of a computed tensor cannot be replaced", hint="write to a leaf")
-        _leaves_step(self, "assigning values")
+        leaves_step(self, "assigning values")
         new = np.asarray(values._data if isinstance(values, Tensor) else values)
         if new.shape != self.shape:
             raise ShapeError("new values must have the tensor's shape", {"tensor": self.shape, "values": new.shape})
@@ -152,7 +152,7 @@ class Tensor(Operators):
         """The only value, as a Python number."""
         if self.size != 1:
             raise ShapeError("only a tensor with one value has an item", {"shape": list(self.shape)})
-        _leaves_step(self, "a Python number, or a branch,")
+        leaves_step(self, "a Python number, or a branch,")
         return self._data.item()
 
     def __float__(self) -> float:
@@ -188,6 +188,7 @@ class Tensor(Operators):
         """Copy and pickle values, not the graph."""
         if self._node is not None:
             raise GradientError("a computed tensor cannot be copied with its graph", hint="copy t.detach()")
+        leaves_step(self, "a copy by Python, or a pickle,")
         return restore, (self._data, self.requires_grad)
 
     def detach(self) -> Tensor:
@@ -313,7 +314,7 @@ def overwritten_by_step(written: Written) -> None:
         unsettled.append(written)
 
 
-def _leaves_step(tensor: Tensor, what: str) -> None:
+def leaves_step(tensor: Tensor, what: str) -> None:
     """Where a step is being recorded, refuse what happens in Python alone."""
     over: Any = slot.over.get()
     if over is not None:
@@ -381,4 +382,9 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     array = as_array(data, dtype)
     if requires_grad and array.dtype.kind != "f":
         raise DTypeError("only float32 and float64 tensors can require a gradient", {"dtype": array.dtype})
+    over: Any = slot.over.get()
+    if over is not None and isinstance(data, Tensor) and over.made(data):
+        return wrap(over.copied(data, array), requires_grad=requires_grad)
+    if over is not None:
+        over.constants.append(data)
     return wrap(np.array(array, order="C"), requires_grad=requires_grad)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import functools
+import os
+import threading
 import warnings
+import weakref
 from sys import getrefcount
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +16,7 @@ import numpy as np
 from ..errors import CompileError
 from ..op import changes, differentiated, slot
 from ..tensor import Tensor, as_array, overwritten_by_step, serials, wrap
+from .outside import Outside
 from .record import Recorder, recorded
 from .show import drawn, table
 from .step import Step
@@ -41,6 +46,9 @@ class Compiled:
         self.hot: Step | None = None
         """The same, if it is one function and has one result."""
         self.newest: Step | None = None
+        self.recording = threading.RLock()
+        self.methods: dict[int, Compiled] = {}
+        _all.add(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the step of this signature; the first call with it runs the function itself, and records it."""
@@ -50,6 +58,7 @@ class Compiled:
             or kwargs
             or over() is not None
             or inside()
+            or not step.same()
             or (step.changes != changes[0] and not step.current())
             or not (step.still or step.fits(args))
         ):
@@ -85,7 +94,10 @@ class Compiled:
         known = self.steps.setdefault(key, [])
         step = next((one for one in known if one.current()), None)
         if step is None:
-            return self._recorded(structure, arrays, leaves, known)
+            with self.recording:  # whoever waited for it may find what was recorded meanwhile
+                step = next((one for one in known if one.current()), None)
+                if step is None:
+                    return self._recorded(structure, arrays, leaves, known)
         if len(arrays) == len(args) and not (kwargs or step.touched):
             self.last = step
             self.hot = step if step.single and step.simple else None
@@ -102,12 +114,14 @@ class Compiled:
             for x, array in zip(leaves, own, strict=True)
         ]
         args, kwargs = together(structure, iter(given))
-        result, recorder = recorded(lambda: self.function(*args, **kwargs), own)
+        outside = Outside(self.function, (*args, *kwargs.values()))
+        result, recorder = recorded(lambda: self.function(*args, **kwargs), own, leaves)
+        outside.unchanged(recorder)
         recorder.forget_gradients()
         recorder.depends_on_leaves()
         outputs: list[Any] = []
         shape = apart((result,), outputs)
-        self.newest = Step(recorder, arrays, shape, outputs)
+        self.newest = Step(recorder, arrays, shape, outputs, outside)
         known.append(self.newest)
         self.newest.written_back(leaves, arrays)
         if sum(map(len, self.steps.values())) == MANY + 1:
@@ -117,6 +131,14 @@ class Compiled:
                 stacklevel=4,
             )
         return together(shape, iter([_detached(x, recorder) for x in outputs]))[0]
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        """A compiled method: each object has steps of its own, and stays as long as its class."""
+        if instance is None:
+            return self
+        if id(instance) not in self.methods:
+            self.methods[id(instance)] = Compiled(MethodType(self.function, instance))
+        return self.methods[id(instance)]
 
     def _last(self) -> Step:
         if self.newest is None:
@@ -175,3 +197,14 @@ def jit(function: Callable[..., Any]) -> Compiled:
     ([5.0, 1.25, 0.3125], Tensor([0.125, 0.25 ]))
     """
     return Compiled(function)
+
+
+def _renew() -> None:
+    """In a forked child, no thread is recording: it is not there."""
+    for one in _all:
+        one.recording = threading.RLock()
+
+
+_all: weakref.WeakSet[Compiled] = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)

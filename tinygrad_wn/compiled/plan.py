@@ -99,7 +99,7 @@ def _joined(calls: list[Call], readers: Counter[Memory], kept: set[Memory]) -> l
     stages: list[Stage] = []
     own: Stage | None = None
     """Where the call before went."""
-    for call, following in zip(calls, [*calls[1:], None], strict=True):
+    for call, following in zip(calls, [*calls, None][1:], strict=True):
         elementwise = (call.op.elementwise or call.op.name in MOVES) and len(call.results) == 1
         elementwise = elementwise and not is_turned(call.results[0])
         last = stages[-1] if stages else None
@@ -226,7 +226,7 @@ def _placed(stages: list[Stage], team: bool) -> int:
     free: list[tuple[int, int]] = []
     end = 0
     placed: set[Memory] = set()
-    for stage, following in zip(stages, [*stages[1:], None], strict=True):
+    for stage, following in zip(stages, [*stages, None][1:], strict=True):
         for view in stage.writes():
             memory = view.memory
             if memory.kind != "made" or memory in placed:

@@ -128,12 +128,19 @@ class Record:
 class Recorder:
     """The interpreter that writes a Record."""
 
-    def __init__(self, arguments: list[Array]) -> None:
+    def __init__(self, arguments: list[Array], originals: list[Any]) -> None:
         self.record = Record()
+        self.originals = {id(x) for x in originals}
+        self.cleared = False
+        """Whether the step sets gradients to None."""
         self.memories = {id(x): Memory("argument", x, i) for i, x in enumerate(arguments)}
         self._foreign: dict[int, tuple[Any, Tensor]] = {}
         self._leaves: dict[int, Tensor] = {}
         self._kept: list[Any] = []
+        self.constants: list[Any] = []
+        """What tensors were made of that keep their numbers from run to run."""
+        self.refused: CompileError | None = None
+        """What was refused first, whether or not the function caught it."""
 
     def __call__(
         self, op: Op[...], inputs: tuple[Any, ...], params: dict[str, Any], targets: tuple[Any, ...] | None
@@ -208,7 +215,21 @@ class Recorder:
         """An array of the caller as a tensor over the same memory."""
         if id(x) not in self._foreign:
             self._foreign[id(x)] = (x, wrap(as_array(x)))
+            if not (x.flags.aligned and x.dtype.isnative):
+                what = "an array from outside that is not aligned, or of another byte order,"
+                self.refuse(self._foreign[id(x)][1], what, hint="copy it first: np.array(x, x.dtype.newbyteorder('='))")
         return self._foreign[id(x)][1]
+
+    def copied(self, data: Tensor, array: Array) -> Array:
+        """A copy of the numbers that `data` has in each run, in the dtype of `array`, which has those of now."""
+        given, made = self.view(data._data), np.array(array, order="C")
+        op, params = OPS["astype"], {"dtype": made.dtype}
+        self.record.calls.append(Call(op, (given,), params, (self.view(made, "made"),), False, line()))
+        return made
+
+    def unread(self, array: Array) -> bool:
+        """Whether no op reads the memory of this array, so that what NumPy computed with it is part of the step."""
+        return id(self._owner(array)) not in self.memories
 
     def made(self, tensor: Tensor) -> bool:
         """Whether the step computed this tensor, or got it as an argument."""
@@ -217,11 +238,13 @@ class Recorder:
 
     def refuse(self, tensor: Tensor, what: str, hint: str = "") -> None:
         """Refuse what would happen once, when the step is recorded, and never again."""
-        raise CompileError(
+        error = CompileError(
             f"tg.jit: {what} cannot be part of a compiled step: it would happen in the first call alone",
             {"tensor": f"{tensor.dtype} {list(tensor.shape)}", "line": line()},
             hint=hint or "return the tensor and read it outside; tg.where chooses between tensors",
         )
+        self.refused = self.refused or error
+        raise error
 
     def each_step(self, prepare: Callable[[], tuple[float, ...]], steady: bool) -> tuple[float, ...]:
         """Numbers that `prepare` gives anew before each run, or before one after a change."""
@@ -253,6 +276,12 @@ class Recorder:
         leaves = [leaf for leaf in self._leaves.values() if not self.made(leaf)]
         self.depends_on(lambda: [leaf._wants for leaf in leaves])
 
+    def adds_up(self) -> Tensor | None:
+        """A parameter whose gradient would be added to that of the step before, in eager code alone."""
+        updated = {id(t) for t in self.record.written}
+        left = (leaf for leaf in self._leaves.values() if leaf.grad is not None and self.made(leaf.grad))
+        return None if self.cleared else next((leaf for leaf in left if id(leaf) in updated), None)
+
     def forget_gradients(self) -> None:
         """Take away the gradients that the recorded step left: compiled steps leave none."""
         for leaf in self._leaves.values():
@@ -277,11 +306,17 @@ def line() -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
-def recorded(function: Callable[[], Any], arguments: list[Array]) -> tuple[Any, Recorder]:
-    """What a function gives, and the recorder that watched it. Raises CompileError inside another recording."""
-    recorder = Recorder(arguments)
+def recorded(function: Callable[[], Any], arguments: list[Array], originals: list[Any]) -> tuple[Any, Recorder]:
+    """What a function gives, and the recorder that watched it.
+
+    `arguments` lie where those that the caller gave lie, the `originals`. Raises CompileError for what was refused.
+    """
+    recorder = Recorder(arguments, originals)
     token = slot.over.set(recorder)
     try:
-        return function(), recorder
+        found = function()
     finally:
         slot.over.reset(token)
+    if recorder.refused is not None:
+        raise recorder.refused
+    return found, recorder

@@ -21,6 +21,7 @@ from ..tensor import Tensor, as_array, overwritten, overwritten_by_step, wrap
 from ..walk import Written
 from .lower import work
 from .lying import Lying
+from .outside import Outside
 from .plan import BORDER, Plan, plan
 from .record import Call, Memory, Number, Recorder, View
 from .sweep import contiguous
@@ -44,8 +45,10 @@ FAST = 1e7
 class Step:
     """What was recorded of one signature, as machine code."""
 
-    def __init__(self, recorder: Recorder, arguments: list[Array], structure: Any, leaves: list[Any]) -> None:
-        self.record, self.structure = recorder.record, structure
+    def __init__(
+        self, recorder: Recorder, arguments: list[Array], structure: Any, leaves: list[Any], outside: Outside
+    ) -> None:
+        self.record, self.structure, self.outside = recorder.record, structure, outside
         self.models = [np.empty_like(x) for x in arguments]
         self.forms = [(x.shape, x.dtype) for x in arguments]
         self.count, self.results = len(arguments), 0
@@ -88,6 +91,7 @@ class Step:
         _steps.add(self)
         self.changes = -1
         """What `changes` was when all that the step depends on was looked at."""
+        self.same = outside.watched(recorder)
         self.attributes = [(thing, dict(vars(thing))) for thing in self.record.things.values()]
         self.facts = [(fact, fact()) for fact in self.record.facts]
         self.written = Written(list({id(t._writes): t._writes for t in self.record.written}.values()))
@@ -115,6 +119,9 @@ class Step:
 
     def current(self) -> bool:
         """Whether what the step depends on is as it was recorded."""
+        if not (self.same() or self.outside.equal()):
+            return False
+        self.same = self.outside.same
         seen = changes[0]
         if self.changes == seen:
             return True

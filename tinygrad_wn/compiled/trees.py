@@ -30,7 +30,7 @@ def apart(tree: Any, leaves: list[Any]) -> Any:
         raise CompileError(
             "tg.jit: an argument can be neither an array nor hashed", facts, hint="give arrays"
         ) from None
-    return "value", type(tree), tree
+    return "value", type(tree), tree, str(tree) if isinstance(tree, float | complex) else ""  # -0.0 is not 0.0
 
 
 def together(structure: Any, leaves: Iterator[Any]) -> Any:

@@ -18,6 +18,9 @@ from .plan import BORDER, Plan, Stage
 from .record import Call, Memory, Number, Operand, Room, View
 from .splits import Split, split_of
 
+WORDS = "given, results, table, part, parts"
+"""What each emitted function takes."""
+
 NOWHERE = Memory("nowhere", np.empty(0))
 """Where arrays without numbers are."""
 
@@ -48,6 +51,12 @@ def shared(*names: str) -> Callable[[Callable[[Writer, Stage], None]], Callable[
 
     return declare
 
+
+PAGE = 64
+"""Stages in one function, where there are more than twice as many: Numba's time grows with the square of its lines."""
+
+LEFT = -3
+"""What a page gives where another thread failed."""
 
 TABLE = 7
 """Words of a step's table before the arguments: its memory, its numbers, where its threads meet, where helpers are
@@ -97,6 +106,8 @@ class Writer:
         self.held: list[Memory] = []
         self.failing: list[Call] = []
         self.depth, self.scratch, self.taken = 1, 0, 0
+        self.paged = len(stages.stages) > 2 * PAGE
+        self.pages: list[str] = []
         self.split = Split(0, 1, ())
         self.written = self.fragile = False
         self.epoch = self.checked = -1
@@ -157,7 +168,7 @@ class Writer:
         if memory.kind in ("argument", "result"):
             base = f"{self.use('memory', 'numbers_of')}({memory.kind}_{memory.place})"
         elif memory.kind == "made":
-            base, start = "at[0]", start + memory.place
+            base, start = "base", start + memory.place
         else:
             if memory not in self.held:
                 self.held.append(memory)
@@ -238,9 +249,11 @@ class Writer:
         self._check_rooms()
         self.epoch = 0
         for i, stage in enumerate(self.plan.stages):
+            if self.paged and i and i % PAGE == 0:
+                self._turn()
             if self.plan.team and stage.epoch != self.epoch:
                 self.add(f"if {self.use('atomic', 'meet')}(at[2], parts):")
-                self.add("    return 0")
+                self.add(f"    return {LEFT if self.paged else 0}")
             self.epoch, self.taken = stage.epoch, 0
             self._stage(i, stage)
             self.written = self.written or stage.outside
@@ -272,9 +285,10 @@ class Writer:
 
     def _begin(self) -> None:
         self.lines, self.names, self.ranges = [], {}, {}
-        self.use("memory", "reads_c")
-        self.add("at = reads_c(int64, table, (1 << 32,), (8,))")
-        self.add("now = reads_c(float64, at[1], (1 << 32,), (8,))")
+        self.use("address", "pointer_at")  # what it gives is read in a third of the time that Numba takes for an array
+        self.add("at = pointer_at(int64, table)")
+        self.add("now = pointer_at(float64, at[1])")
+        self.add("base = at[0]")
         for name, items, size in (("argument_", "given", self.arguments), ("result_", "results", self.results)):
             if size or items == "given":
                 self.add(f"if {self.use('memory', 'length')}({items}) != {size}:")
@@ -295,11 +309,26 @@ class Writer:
             self.add(f"if {count}[()] > {room.most}:")
             self.add(f"    return {FULL}")
 
-    def _end(self) -> None:
+    def _turn(self) -> None:
+        """Go on in another function, which the one of the part calls."""
         self.add("return 0")
-        name = f"part_{len(self.functions)}"
-        head = f"def {name}(given, results, table, part, parts):"
-        self.functions.append("\n".join([head, *self.lines]))
+        name = f"page_{len(self.functions)}"
+        self.functions.append("\n".join([f"@{self.use('jit', 'kernel')}", f"def {name}({WORDS}):", *self.lines]))
+        self.pages.append(name)
+        self._begin()
+
+    def _end(self) -> None:
+        if self.pages:
+            self._turn()
+            self.lines = []
+            for page in self.pages:
+                self.add(f"status = {page}({WORDS})")
+                self.add("if status:")
+                self.add(f"    return 0 if status == {LEFT} else status")
+            self.pages = []
+        self.add("return 0")
+        name = f"part_{len(self.parts)}"
+        self.functions.append("\n".join([f"def {name}({WORDS}):", *self.lines]))
         self.parts.append(Part(name=name))
 
     def _leave(self, call: Call) -> None:

@@ -34,7 +34,8 @@ def cache_folder() -> Path:
 def clear_cache() -> int:
     """Remove all emitted steps from disk, and say how many there were."""
     modules = list(cache_folder().glob("step_*.py"))
-    for path in [*modules, *(cache_folder() / "__pycache__").glob("step_*")]:
+    left = cache_folder().glob("step_*.tmp")
+    for path in [*modules, *left, *(cache_folder() / "__pycache__").glob("step_*")]:
         path.unlink(missing_ok=True)
     return len(modules)
 

@@ -179,8 +179,10 @@ def _moments(t: Array) -> tuple[Array, Array]:
     """Mean and standard deviation of each column: over the batch as it is, so divided by n."""
     if not len(t):
         return np.zeros(t.shape[1]), np.zeros(t.shape[1])
-    mean = t.mean(axis=0)
-    return mean, np.sqrt(np.square(t - mean).mean(axis=0))
+    _, k = np.frexp(np.max(np.abs(t), axis=0))  # powers of two change no bit, and squares neither vanish nor overflow
+    scaled = np.ldexp(t, -k)
+    mean = scaled.mean(axis=0)
+    return np.ldexp(mean, k), np.ldexp(np.sqrt(np.square(scaled - mean).mean(axis=0)), k)
 
 
 def _noise(v: Tensor, weight: Any, args: tuple[Any, ...]) -> Array:

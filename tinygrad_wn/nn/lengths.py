@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import DTypeError, StateError, ValueRangeError
+from ..errors import DTypeError, StateError, ValueRangeError, ZeroNormError
 from ..functions import weight_norm
 from ..ops.elementwise import square
 from ..ops.reductions import sum as total
@@ -76,11 +76,19 @@ def retract(model: Module, length: float = 1.0) -> None:
     """
     if not 0 < length < math.inf:
         raise ValueRangeError("nn.retract: length must be above 0 and finite", {"given": repr(length)})
+    for dtype in {w.v.dtype for w in _weights("retract", model)}:
+        if not float(np.finfo(dtype).tiny) <= length <= float(np.finfo(dtype).max):
+            facts = {"given": repr(length), "dtype of v": dtype}
+            raise ValueRangeError("nn.retract: v cannot have this length in its dtype", facts, hint="1.0 suits all")
     with no_grad():
         new = []
         for w in _weights("retract", model):
             lengths = np.full(w.scale.shape, length, w.v.dtype)
-            new.append((w.v, weight_norm(w.v, lengths, w.axis, zero="raise" if w.zero == "raise" else "zero")))
+            try:
+                new.append((w.v, weight_norm(w.v, lengths, w.axis, zero="raise" if w.zero == "raise" else "zero")))
+            except ZeroNormError as error:
+                model.locate(error)
+                raise
     for v, values in new:
         stop_gradient.into((v,), values)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 import numpy as np
 
 from ..errors import DTypeError, StateError, ZeroNormError
-from ..op import changed, depends_on_attributes, slot
+from ..op import changed, depends_on_attributes, gradients_are_cleared, slot
 from ..tensor import Tensor
 
 if TYPE_CHECKING:
@@ -47,6 +47,9 @@ class Module:
         """Compute the result; to be defined by each module, and called by calling the module."""
         what = f"{type(self).__name__} has no forward"
         raise DTypeError(what, hint="define forward(self, x) in the class: it is what calling the module does")
+
+    tells_changes = True
+    """Compiled steps need not look at its attributes in each call: `changed` says when one is set."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call `forward`. A compiled step holds as long as the attributes of the modules that it called stay."""
@@ -148,6 +151,7 @@ class Module:
 
     def zero_grad(self) -> None:
         """Set `.grad` of all parameters to None."""
+        gradients_are_cleared()
         for parameter in self.parameters():
             parameter.grad = None
 

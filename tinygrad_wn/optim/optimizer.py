@@ -6,12 +6,12 @@ import math
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
 import numpy as np
 
 from ..errors import DTypeError, GradientError, ShapeError, StateError, ValueRangeError
-from ..op import changed, depends_on
+from ..op import changed, depends_on, gradients_are_cleared, has_no_gradient
 from ..tensor import Tensor, tensor
 
 if TYPE_CHECKING:
@@ -51,6 +51,21 @@ class Group(dict[str, Any]):
         super().update(*args, **kwargs)
         changed()
 
+    def __ior__(self, other: Any) -> Self:  # type: ignore[override,misc]
+        self.update(other)
+        return self
+
+    def setdefault(self, name: str, value: Any = None) -> Any:
+        """The option of this name, which is set where it is not there."""
+        if name not in self:
+            self[name] = value
+        return self[name]
+
+    def pop(self, name: str, *default: Any) -> Any:
+        """Take an option away."""
+        changed()
+        return super().pop(name, *default)
+
 
 class Optimizer(ABC):
     """Base class: parameters in groups with options of their own, and a state for each parameter.
@@ -85,6 +100,12 @@ class Optimizer(ABC):
         grouped = isinstance(given, list) and given and all(isinstance(one, Mapping) for one in given)
         for group in given if grouped else [{"params": given}]:
             self.add_param_group(group)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; compiled steps are told of new groups and of a new state."""
+        object.__setattr__(self, name, value)
+        if name in ("param_groups", "state"):
+            changed()
 
     @abstractmethod
     def begin(self, p: Tensor) -> dict[str, Any]:
@@ -141,7 +162,7 @@ class Optimizer(ABC):
         Raises, before anything is written, DTypeError or ShapeError for a gradient that does not fit, and
         ValueRangeError for an option that is out of range.
         """
-        depends_on(lambda: self._changes)
+        depends_on(lambda: (self._changes, id(self.state), [(id(g), id(g["params"])) for g in self.param_groups]))
         states = iter(self.state)
         found = [self._work(i, group, states) for i, group in enumerate(self.param_groups)]
         for one in self.watchers:
@@ -173,6 +194,7 @@ class Optimizer(ABC):
         for j, (p, state) in enumerate(zip(group["params"], states, strict=False)):
             g = p.grad
             if g is None:
+                has_no_gradient(p)
                 continue
             if type(g) is not Tensor or g._data.dtype is not (dtype := p._data.dtype) or g._data.shape != p._data.shape:
                 check_gradient(f"{type(self).__name__}.step: parameter {j} of group {i}", p, g)
@@ -184,6 +206,7 @@ class Optimizer(ABC):
 
     def zero_grad(self) -> None:
         """Set `.grad` of every parameter to None."""
+        gradients_are_cleared()
         for group in self.param_groups:
             for p in group["params"]:
                 p.grad = None

@@ -1,0 +1,80 @@
+"""Quotients, remainders, signs and shifts in compiled steps are NumPy's, bit for bit, for every dtype and all ends."""
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+from hypothesis.extra.numpy import arrays, from_dtype
+
+import tinygrad_wn as tg
+
+INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
+DTYPES = (*INTEGERS, "float32", "float64")
+
+pytestmark = pytest.mark.usefixtures("many_steps")
+
+
+def same_bits(found, expected):
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)
+    if expected.dtype.kind == "f":
+        known = ~np.isnan(expected)
+        np.testing.assert_array_equal(np.signbit(found[known]), np.signbit(expected[known]))
+
+
+def ends(dtype):
+    """Numbers at which division is special, each beside each, without a divisor of 0."""
+    if np.dtype(dtype).kind == "f":
+        values = np.array([0.0, -0.0, 1, -1, 7, 0.1, -0.1, 6, 0.2, 1 / 3, 1e30, -2.5, np.inf, -np.inf, np.nan], dtype)
+    else:
+        info = np.iinfo(dtype)
+        values = np.array(sorted({0, 1, 2, 7, 100, info.max, info.max - 1, info.max // 2 + 1, info.min}), dtype)
+        if info.min:
+            values = np.append(values, np.array([-1, -2, -7, info.min + 1], dtype))
+    a, b = (x.ravel() for x in np.meshgrid(values, values[values != 0]))
+    return a, b
+
+
+FUNCTIONS = {"//": lambda a, b: a // b, "%": lambda a, b: a % b}
+_steps = {name: tg.jit(function) for name, function in FUNCTIONS.items()}
+SHIFTS = {"<<": tg.jit(lambda a, b: a << b), ">>": tg.jit(lambda a, b: a >> b)}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_quotients_and_remainders_are_those_of_numpy_at_the_ends(name, dtype):
+    a, b = ends(dtype)
+    for _ in range(2):
+        found = _steps[name](tg.tensor(a), tg.tensor(b)).numpy()
+    same_bits(found, np.floor_divide(a, b) if name == "//" else np.remainder(a, b))
+
+
+@given(st.data(), st.sampled_from(DTYPES), st.sampled_from([*FUNCTIONS]))
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_quotients_and_remainders_are_those_of_numpy(data, dtype, name):
+    numbers = from_dtype(np.dtype(dtype))
+    a = data.draw(arrays(dtype, 16, elements=numbers))
+    b = data.draw(arrays(dtype, 16, elements=numbers.filter(lambda x: x != 0)))
+    for _ in range(2):
+        found = _steps[name](tg.tensor(a), tg.tensor(b)).numpy()
+    same_bits(found, np.floor_divide(a, b) if name == "//" else np.remainder(a, b))
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+@pytest.mark.parametrize("name", SHIFTS)
+def test_all_bits_can_be_shifted_out(name, dtype):
+    values = ends(dtype)[1]
+    bits = np.array([0, 1, 3, 7, 8, 15, 16, 31, 32, 63, 64, 100], dtype)
+    a, b = (x.ravel() for x in np.meshgrid(np.unique(values), bits))
+    for _ in range(2):
+        found = SHIFTS[name](tg.tensor(a), tg.tensor(b)).numpy()
+    same_bits(found, np.left_shift(a, b) if name == "<<" else np.right_shift(a, b))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_signs_are_those_of_numpy(dtype):
+    x = ends(dtype)[0]
+    step = tg.jit(tg.sign)
+    for _ in range(2):
+        found = step(tg.tensor(x)).numpy()
+    same_bits(found, np.sign(x))
