@@ -450,3 +450,27 @@ def test_a_long_step_is_written_on_several_pages(threads, monkeypatch):
         np.testing.assert_allclose(nets[0][0], nets[1][0], rtol=1e-5)
     finally:
         tg.set_num_threads(before)
+
+
+@pytest.mark.parametrize("make", [tg.optim.SGD, functools.partial(tg.optim.SGD, momentum=0.9), tg.optim.Adam])
+def test_what_a_refused_call_wrote_is_given_back(make):
+    net = nn.weight_norm(nn.Sequential(nn.Linear(3, 4, rng=0), nn.BatchNorm1d(4), nn.Linear(4, 1, rng=1)))
+    optimizer = make(net.parameters(), lr=0.1)
+
+    def step(x, refused=True):
+        optimizer.zero_grad()
+        loss = tg.square(net(x)).mean()
+        loss.backward()
+        optimizer.step()
+        return loss.item() if refused else loss
+
+    x = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
+    step(x, refused=False)
+    states = (net.state_dict, optimizer.state_dict)
+    before = [{name: np.array(value) for name, value in one().items()} for one in states]
+    for _ in range(2):
+        with pytest.raises(tg.errors.CompileError, match="a Python number"):
+            tg.jit(step)(x)
+    for one, old in zip(states, before, strict=True):
+        for name, value in one().items():
+            np.testing.assert_array_equal(np.array(value), old[name], err_msg=name)

@@ -17,7 +17,7 @@ from ..errors import CompileError
 from ..op import changes, differentiated, slot
 from ..tensor import Tensor, as_array, overwritten_by_step, serials, wrap
 from .outside import Outside
-from .record import Recorder, recorded
+from .record import Recorder
 from .show import drawn, table
 from .step import Step
 from .trees import apart, together
@@ -115,8 +115,13 @@ class Compiled:
         ]
         args, kwargs = together(structure, iter(given))
         outside = Outside(self.function, (*args, *kwargs.values()))
-        result, recorder = recorded(lambda: self.function(*args, **kwargs), own, leaves)
-        outside.unchanged(recorder)
+        recorder = Recorder(own, leaves)
+        try:
+            result = recorder.watch(lambda: self.function(*args, **kwargs))
+            outside.unchanged(recorder)
+        except CompileError:
+            recorder.undo()
+            raise
         recorder.forget_gradients()
         recorder.depends_on_leaves()
         outputs: list[Any] = []

@@ -17,7 +17,7 @@ import numpy as np
 from ..engine import eager
 from ..errors import CompileError
 from ..op import OPS, Live, Op, slot
-from ..tensor import Tensor, as_array, wrap
+from ..tensor import Tensor, as_array, overwritten, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,6 +129,7 @@ class Recorder:
     """The interpreter that writes a Record."""
 
     def __init__(self, arguments: list[Array], originals: list[Any]) -> None:
+        """Watch a call: `arguments` lie where those that the caller gave lie, the `originals`."""
         self.record = Record()
         self.originals = {id(x) for x in originals}
         self.cleared = False
@@ -137,6 +138,7 @@ class Recorder:
         self._foreign: dict[int, tuple[Any, Tensor]] = {}
         self._leaves: dict[int, Tensor] = {}
         self._kept: list[Any] = []
+        self._before: dict[int, tuple[Tensor, Array]] = {}
         self.constants: list[Any] = []
         """What tensors were made of that keep their numbers from run to run."""
         self.refused: CompileError | None = None
@@ -150,6 +152,8 @@ class Recorder:
         operands = tuple(map(self._operand, inputs))
         if targets is not None:
             operands = self._apart(op, operands, targets)
+        for t in targets or ():
+            self._before.setdefault(id(t._data), (t, t._data.copy()))
         live = any(type(x) is Live for x in inputs)
         found = eager(op, self._now(op, inputs) if live else inputs, params, targets)
         if live and isinstance(found, Tensor) and found._node is not None:
@@ -184,6 +188,24 @@ class Recorder:
         """Live numbers as they are now, integers where the op wants them."""
         whole = {i for i, _ in op.integers}
         return tuple([(int(x) if i in whole else float(x)) if type(x) is Live else x for i, x in enumerate(inputs)])
+
+    def watch(self, function: Callable[[], Any]) -> Any:
+        """What a function gives, while its op calls are written down. Raises CompileError for what was refused."""
+        token = slot.over.set(self)
+        try:
+            found = function()
+        finally:
+            slot.over.reset(token)
+        if self.refused is not None:
+            raise self.refused
+        return found
+
+    def undo(self) -> None:
+        """Give back what the recorded calls wrote over, and take away the gradients that they left."""
+        for target, before in self._before.values():
+            np.copyto(target._data, before)
+            overwritten(target)
+        self.forget_gradients()
 
     def view(self, array: Array, kind: str = "outside") -> View:
         """Where an array lies; memory that is not known yet is of this kind."""
@@ -304,19 +326,3 @@ def line() -> str:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-
-
-def recorded(function: Callable[[], Any], arguments: list[Array], originals: list[Any]) -> tuple[Any, Recorder]:
-    """What a function gives, and the recorder that watched it.
-
-    `arguments` lie where those that the caller gave lie, the `originals`. Raises CompileError for what was refused.
-    """
-    recorder = Recorder(arguments, originals)
-    token = slot.over.set(recorder)
-    try:
-        found = function()
-    finally:
-        slot.over.reset(token)
-    if recorder.refused is not None:
-        raise recorder.refused
-    return found, recorder
