@@ -160,6 +160,17 @@ def test_v_is_drawn_from_the_normal_numbers_of_the_paper_or_kept() -> None:
     assert_array_equal(nn.data_init(layer, x, rng=3).state_dict()["weight.v"], first)
 
 
+@given(SEEDS, st.integers(-320, 150), st.booleans())
+def test_a_batch_of_any_size_is_standardized_or_refused_for_what_it_is(seed: int, k: int, normalized: bool) -> None:
+    net = mlp([3, 4], normalized)
+    x = batch(50, 3, seed) * 10.0**k
+    if k >= -300:
+        assert off(nn.data_init(net, x, rng=0)(x).detach().numpy()).max() < 1e-10
+    else:  # 1/σ, or σ itself, is no float64
+        with pytest.raises(ValueRangeError, match=r"1/σ is not finite|σ = 0"):
+            nn.data_init(net, x * 1e-10, rng=0)
+
+
 def test_float32_networks_are_standardized_as_well_as_float32_goes() -> None:
     for normalized in (True, False):
         net = mlp([8, 16, 4], normalized, dtype="float32")

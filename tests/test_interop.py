@@ -181,6 +181,18 @@ def test_all_that_does_not_fit_is_named_at_once_and_nothing_is_changed(spelling:
         assert named == (name in spoil), (name, text)
 
 
+def test_a_row_of_zeros_hides_nothing_else_that_does_not_fit() -> None:
+    net = network()
+    state = pytorch_state(net, "folded")
+    name = next(one for one in state if one.endswith("weight"))
+    state[name][0] = 0
+    assert f"layer  : {name}" in unchanged(net, lambda: load_pytorch_state(net, state), ZeroNormError)
+    other = next(one for one in state if one.endswith("bias"))
+    state[other] = np.ones(99, np.float32)
+    told = unchanged(net, lambda: load_pytorch_state(net, state), StateError)
+    assert all(text in told for text in (repr(name), "norm 0", repr(other), "[99]"))
+
+
 def test_a_plain_model_names_what_is_missing_of_v_and_g_too() -> None:
     net, state = network(normalized=False), pytorch_state(network(), "weight_g")
     del state["0.weight_g"]
@@ -257,6 +269,12 @@ def test_views_in_any_layout_are_written_as_they_read() -> None:
     again = there_and_back({"t": x.T, "gaps": x[:, ::2], "tensor": tg.tensor(x)})
     for name, expected in {"t": x.T, "gaps": x[:, ::2], "tensor": x}.items():
         assert_array_equal(again[name], expected)
+
+
+def test_a_name_that_safetensors_keeps_for_itself_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    assert "__metadata__" in message(DTypeError, lambda: save_safetensors({"__metadata__": np.ones(1)}, path))
+    assert not path.exists()
 
 
 def test_damaged_files_and_values_of_other_kinds_are_refused(tmp_path: Path) -> None:

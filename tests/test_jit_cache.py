@@ -94,6 +94,7 @@ def test_a_folder_is_made_and_cleared() -> None:
     step = tg.jit(lambda x: x * 1.375)
     step(tg.ones(3))
     assert len(list(cache_folder().glob("step_*.py"))) == 1
+    (cache_folder() / "step_left_by_one_that_was_killed.1.2.tmp").write_text("def")
     assert clear_cache() == 1
     assert [path for path in files() if path.name.startswith("step_")] == []
     assert step(tg.ones(3)).numpy().tolist() == [1.375] * 3

@@ -261,7 +261,7 @@ def test_a_zero_slice_is_refused_before_any_layer_is_changed() -> None:
     net = mlp()
     net[2].weight.v.data = np.zeros((2, 6))
     before = net.state_dict()
-    message(ZeroNormError, lambda: nn.retract(net))
+    assert "layer  : 2.weight" in message(ZeroNormError, lambda: nn.retract(net))
     for name, values in net.state_dict().items():
         assert_array_equal(values, before[name])
 
@@ -273,5 +273,10 @@ def test_models_without_weight_normalization_are_refused(function: Any) -> None:
 
 
 def test_lengths_that_are_none_are_refused() -> None:
-    for bad in (0.0, -1.0, np.inf, np.nan):
+    for bad in (0.0, -1.0, np.inf, np.nan, "a"):
         assert "length" in message(ValueRangeError, lambda bad=bad: nn.retract(mlp(), bad))
+    net = nn.weight_norm(nn.Linear(2, 2))
+    before = net.weight.v.numpy().copy()
+    for bad in (1e39, 1e-45):
+        assert "in its dtype" in message(ValueRangeError, lambda bad=bad: nn.retract(net, bad))
+    assert_array_equal(net.weight.v.numpy(), before)

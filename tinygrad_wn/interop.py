@@ -126,6 +126,9 @@ def save_safetensors(
     ['bias', 'weight']
     """
     package = _package()
+    if "__metadata__" in state:
+        what = "save_safetensors: the format keeps the name __metadata__ for itself"
+        raise DTypeError(what, {"names": ", ".join(state)}, hint="give metadata=..., or another name")
     arrays = {name: np.array(x, x.dtype.newbyteorder("="), order="C") for name, x in checked_state(state).items()}
     try:
         raw = package.save(arrays, metadata=dict(metadata or {}) or None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -54,7 +55,7 @@ def data_init(
     if not isinstance(model, Module):
         raise DTypeError("nn.data_init: not a module", {"given": repr(model)}, hint="give the model first, then x")
     for name, value in {"init_scale": init_scale, "std": std}.items():
-        if not (name == "std" and value is None) and not (value is not None and 0 < value < math.inf):
+        if not (name == "std" and value is None) and not (isinstance(value, Real) and 0 < value < math.inf):
             raise ValueRangeError(f"nn.data_init: {name} must be above 0 and finite", {"given": repr(value)})
     layers = _layers(model)
     before = [(t, t.numpy().copy()) for t in state_of(model).values() if t._node is None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,7 +75,7 @@ def retract(model: Module, length: float = 1.0) -> None:
     >>> layer.weight.v
     Tensor([[0.6, 0.8]], requires_grad=True)
     """
-    if not 0 < length < math.inf:
+    if not (isinstance(length, Real) and 0 < length < math.inf):
         raise ValueRangeError("nn.retract: length must be above 0 and finite", {"given": repr(length)})
     for dtype in {w.v.dtype for w in _weights("retract", model)}:
         if not float(np.finfo(dtype).tiny) <= length <= float(np.finfo(dtype).max):
