@@ -160,7 +160,7 @@ def test_v_is_drawn_from_the_normal_numbers_of_the_paper_or_kept() -> None:
     assert_array_equal(nn.data_init(layer, x, rng=3).state_dict()["weight.v"], first)
 
 
-@given(SEEDS, st.integers(-320, 150), st.booleans())
+@given(SEEDS, st.integers(-320, 200), st.booleans())
 def test_a_batch_of_any_size_is_standardized_or_refused_for_what_it_is(seed: int, k: int, normalized: bool) -> None:
     net = mlp([3, 4], normalized)
     x = batch(50, 3, seed) * 10.0**k
@@ -320,7 +320,7 @@ class Constant(nn.Module):
 
 
 def test_values_that_are_not_finite_are_refused() -> None:
-    for bad in (np.nan, np.inf, 1e200):
+    for bad in (np.nan, np.inf):
         x = batch(9, 3)
         x[2, 1] = bad
         net = mlp([3, 4])
