@@ -71,6 +71,21 @@ def test_all_bits_can_be_shifted_out(name, dtype):
     same_bits(found, np.left_shift(a, b) if name == "<<" else np.right_shift(a, b))
 
 
+@pytest.mark.parametrize("dtype", ["bool", *INTEGERS])
+def test_functions_and_products_of_integers_of_any_width(dtype):
+    x = tg.tensor(np.array([[1, 2, 3], [4, 5, 6]], dtype))
+    floats = tg.jit(lambda x: (tg.exp(x), tg.sqrt(x), x / 2))
+    for function in (floats.function, floats, floats):
+        for found, exact in zip(function(x), (np.exp, np.sqrt, lambda x: x / 2), strict=True):
+            assert found.dtype in (np.float32, np.float64)
+            np.testing.assert_allclose(found.numpy(), exact(x.numpy().astype(float)), rtol=1e-6)
+    product = tg.jit(lambda x: (x @ x.T, tg.stack([x, x]) @ x.T))
+    for function in (product.function, product, product):
+        for found in function(x):
+            np.testing.assert_array_equal(found.numpy(), np.broadcast_to(x.numpy() @ x.numpy().T, found.shape))
+            assert found.dtype == x.dtype
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_signs_are_those_of_numpy(dtype):
     x = ends(dtype)[0]

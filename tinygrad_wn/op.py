@@ -289,7 +289,7 @@ class Op(Generic[P]):
             self._check_integers(arrays)
         if self.kernel is None and self.elementwise:
             try:
-                return self.definition(*arrays, **params)
+                return self._defined(arrays, params)
             except ValueError:
                 self.result_shape([np.shape(a) for a in arrays], params)
                 raise
@@ -310,7 +310,15 @@ class Op(Generic[P]):
                 result = np.empty(shape, dtype)
                 if self.kernel(result, *given, **params):
                     return result
-        return self.definition(*arrays, **params)
+        return self._defined(arrays, params)
+
+    def _defined(self, arrays: list[Any], params: dict[str, Any]) -> Any:
+        """What the definition gives; float32 where NumPy has float16, which no tensor has, for functions of bytes."""
+        found = self.definition(*arrays, **params)
+        if type(found) is not tuple and found.dtype.char == "e":
+            wide: list[Any] = [None if a is None else np.asarray(a, np.float32) for a in arrays]
+            return self.definition(*wide, **params)
+        return found
 
     def compute_into(self, targets: list[Any], arrays: list[Any], params: dict[str, Any]) -> bool:
         """Let the kernel write straight into `targets`, where it can; they may be inputs of the same call."""

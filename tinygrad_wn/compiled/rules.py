@@ -40,7 +40,8 @@ def vector(x: View) -> View | None:
 def alike(*operands: Operand) -> bool:
     """Whether all are arrays of one float dtype; what is None does not count."""
     views = [x for x in operands if x is not None]
-    return all(isinstance(x, View) for x in views) and len({x.dtype for x in views if isinstance(x, View)}) == 1
+    dtypes = {x.dtype if isinstance(x, View) else None for x in views}
+    return len(dtypes) == 1 and getattr(next(iter(dtypes)), "kind", "") == "f"
 
 
 def side_by_side(x: View | None) -> bool:
