@@ -35,6 +35,7 @@ def stacks(n: int = 7) -> tuple[Any, Any]:
     return rng.standard_normal((n, 6, 5)).astype("f4"), rng.integers(0, 3, (n, 6))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("adam", "dropout", "clip"),
     [

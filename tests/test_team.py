@@ -26,7 +26,7 @@ from tinygrad_wn.kernels.jit import COMPILED, kernel
 from tinygrad_wn.kernels.team import SYNC, _call_at, team
 from tinygrad_wn.op import OPS
 
-pytestmark = pytest.mark.skipif(not COMPILED, reason="there is no machine code")
+pytestmark = [pytest.mark.once, pytest.mark.skipif(not COMPILED, reason="there is no machine code")]
 
 BEGIN = """
 import os, sys, threading, time
@@ -153,7 +153,6 @@ RULES = {
 }
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("sizes", [(20, 40, 3), (130, 300, 5)], ids=["turned once", "in panels"])
 def test_the_plan_knows_all_memory_that_a_stage_writes(sizes, rule):
