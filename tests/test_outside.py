@@ -191,6 +191,14 @@ def test_arrays_from_outside_are_live_also_where_numpy_computes_with_them(place,
         np.testing.assert_allclose(step(X).numpy(), function(X).numpy(), rtol=1e-6)
 
 
+def test_a_mask_of_any_size_is_live():
+    mask, x = np.arange(5000) % 2 == 0, tg.ones(5000)
+    step = tg.jit(lambda x: x[mask].sum())
+    for most in (5000, 100, 7):
+        mask[most:] = False
+        assert [step(x).item() for _ in range(2)] == [mask.sum()] * 2
+
+
 def test_a_tensor_of_an_argument_is_made_anew_in_each_step():
     step = tg.jit(lambda x: tg.tensor(x, "float64") * 2 + tg.tensor(x))
     for value in (1.0, 2.0, 3.0):
