@@ -71,6 +71,18 @@ def test_all_bits_can_be_shifted_out(name, dtype):
     same_bits(found, np.left_shift(a, b) if name == "<<" else np.right_shift(a, b))
 
 
+@pytest.mark.parametrize("function", [*FUNCTIONS.values(), lambda a, b: a << b, lambda a, b: a >> b])
+@pytest.mark.parametrize("dtypes", [("bool", "bool"), ("uint8", "int64"), ("bool", "int16"), ("int8", "uint16")])
+def test_numbers_of_two_dtypes_are_brought_to_one(function, dtypes):
+    a, b = np.array([0, 1, 1], dtypes[0]), np.array([1, 1, 1], dtypes[1])
+    if dtypes[1] != "bool":
+        a, b = a * np.array(3, dtypes[0]), b * np.array(9, dtypes[1])
+    step = tg.jit(function)
+    for _ in range(2):
+        found = step(tg.tensor(a), tg.tensor(b)).numpy()
+    same_bits(found, function(a, b))
+
+
 @pytest.mark.parametrize("dtype", ["bool", *INTEGERS])
 def test_functions_and_products_of_integers_of_any_width(dtype):
     x = tg.tensor(np.array([[1, 2, 3], [4, 5, 6]], dtype))

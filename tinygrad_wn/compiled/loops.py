@@ -99,12 +99,11 @@ class Loop:
 
 
 def _common(call: Call, kinds: list[str], result: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype in which NumPy computes a call: Python numbers are weak, and functions of integers give floats."""
+    """The dtype in which NumPy computes a call: Python numbers are weak, integers give floats, booleans integers."""
     given: list[Any] = []
     for x, kind in zip(call.operands, kinds, strict=True):
         if x is not None and kind not in ("integer", "boolean"):
             given.append(x.dtype if isinstance(x, View) else 0.0 if isinstance(x, Number) else x)
     common = np.result_type(*given) if given else result
-    if result.kind == "f" and common.kind != "f":
-        return result
-    return common
+    floats, numbers = result.kind == "f" and common.kind != "f", result.kind in "iu" and common.kind == "b"
+    return result if floats or numbers else common
