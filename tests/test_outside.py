@@ -385,6 +385,8 @@ def test_options_of_a_group_are_live_however_they_are_set():
         lambda group, optimizer: group.update(lr=0.05),
         lambda group, optimizer: setattr(optimizer, "state", [{}]),
         lambda group, optimizer: setattr(optimizer, "param_groups", [type(group)({**group, "lr": 0.01})]),
+        lambda group, optimizer: optimizer.state.__setitem__(0, {}),
+        lambda group, optimizer: group["params"].clear(),
     ]
     for change in changes:
         for step, optimizer, _ in kinds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from abc import ABC, abstractmethod
@@ -67,6 +68,26 @@ class Group(dict[str, Any]):
         return super().pop(name, *default)
 
 
+class Telling(list[Any]):
+    """A list of groups, parameters or states that lets compiled steps know when it is changed."""
+
+
+def _telling(name: str) -> Any:
+    change = getattr(list, name)
+
+    @functools.wraps(change)
+    def tell(self: Telling, *args: Any, **options: Any) -> Any:
+        changed()
+        return change(self, *args, **options)
+
+    return tell
+
+
+CHANGES = ["append", "extend", "insert", "pop", "remove", "clear", "reverse", "__setitem__", "__delitem__", "__iadd__"]
+for _name in CHANGES:
+    setattr(Telling, _name, _telling(_name))
+
+
 class Optimizer(ABC):
     """Base class: parameters in groups with options of their own, and a state for each parameter.
 
@@ -103,8 +124,9 @@ class Optimizer(ABC):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; compiled steps are told of new groups and of a new state."""
-        object.__setattr__(self, name, value)
-        if name in ("param_groups", "state"):
+        told = name in ("param_groups", "state")
+        object.__setattr__(self, name, Telling(value) if told else value)
+        if told:
             changed()
 
     @abstractmethod
@@ -141,7 +163,7 @@ class Optimizer(ABC):
             raise ValueRangeError(f"{name}: a group needs params, and no options that {name} does not have", facts)
         known = {id(p) for one in self.param_groups for p in one["params"]}
         new = listed(group["params"], name, known)
-        merged = Group({**self.defaults, **group, "params": new})
+        merged = Group({**self.defaults, **group, "params": Telling(new)})
         self.check(merged)
         self.param_groups.append(merged)
         self.state += [{} for _ in new]
@@ -162,7 +184,7 @@ class Optimizer(ABC):
         Raises, before anything is written, DTypeError or ShapeError for a gradient that does not fit, and
         ValueRangeError for an option that is out of range.
         """
-        depends_on(lambda: (self._changes, id(self.state), [(id(g), id(g["params"])) for g in self.param_groups]))
+        depends_on(self._known)
         states = iter(self.state)
         found = [self._work(i, group, states) for i, group in enumerate(self.param_groups)]
         for one in self.watchers:
@@ -172,6 +194,12 @@ class Optimizer(ABC):
                 self._rule(self, work, group)
         for one in self.watchers:
             one.after_step()
+
+    def _known(self) -> list[int]:
+        """What a compiled step takes for granted: the same groups, parameters and states, the same watchers."""
+        groups = self.param_groups
+        parameters = (id(p) for group in groups for p in group["params"])
+        return [self._changes, *map(id, self.state), *map(id, groups), *parameters]
 
     def watch(self, watcher: Watcher, *, on: bool = True) -> None:
         """Call `watcher.before_step()` and `watcher.after_step()` in each step from now on, or no more if not `on`.
