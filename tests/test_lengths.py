@@ -223,7 +223,7 @@ def test_retraction_gives_v_its_length_and_leaves_the_weight(
     assert_array_equal(part.g.numpy(), state["0.weight.g"])
     again = part.v.numpy().copy()
     nn.retract(net, length)
-    assert_allclose(part.v.numpy(), again, rtol=2 * eps)
+    assert_allclose(part.v.numpy(), again, rtol=4 * eps)  # 2 by which the length was off, as above, and 2 of its own
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
