@@ -1,0 +1,168 @@
+"""What would happen in the first call of a compiled step alone is refused, with its line, and changes nothing."""
+
+import functools
+import random
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tinygrad_wn as tg
+from tinygrad_wn import nn
+
+SETTINGS, SEEN = {"rate": 0.5}, []
+X = tg.tensor([1.0, -2.0, 4.0])
+
+
+class Scaled:
+    """An object that counts its calls."""
+
+    def __init__(self):
+        self.count = 0
+
+    def counts(self, x):
+        self.count += 1
+        return x * 2
+
+
+def written():
+    count = 0
+
+    def writes(x):
+        nonlocal count
+        count += 1
+        return x * 2
+
+    return writes
+
+
+def writes_dict(x):
+    SETTINGS["seen"] = 1
+    return x * 2
+
+
+def appends(x):
+    y = x * 2
+    SEEN.append(y)
+    return y
+
+
+class Keeps(nn.Module):
+    """A module that keeps what it computed."""
+
+    def __init__(self):
+        self.last, self.calls = None, 0
+
+    def forward(self, x):
+        self.last = x * 2
+        return self.last
+
+
+class Counts(nn.Module):
+    """A module that counts its calls."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return x * 2
+
+
+WRITES = {
+    "a number of a closure": (written(), "count is written to", "        count += 1"),
+    "an item of a dict": (writes_dict, "a dict is changed", "def writes_dict"),
+    "a list": (appends, "a list is changed", "def appends"),
+    "an attribute": (Scaled().counts, "count is written to", "self.count += 1"),
+    "a tensor kept by a module": (Keeps(), "last is written to", "self.last = x * 2"),
+    "a count of a module": (lambda x: nn.Sequential(Counts())(x) + COUNTER(x), "calls is written", "self.calls += 1"),
+    "Python's random numbers": (lambda x: x * random.random(), "random numbers are drawn", "random.random()"),
+    "NumPy's random numbers": (lambda x: x * vars(np.random)["normal"](), "random numbers are drawn", '["normal"]()'),
+    "the package's random numbers": (lambda x: x * tg.randn(3), "drawing random numbers", "tg.randn(3)"),
+}
+COUNTER = Counts()
+
+
+@pytest.mark.parametrize(("function", "what", "line"), WRITES.values(), ids=WRITES)
+def test_what_would_happen_in_the_first_call_alone_is_refused_with_its_line(function, what, line):
+    with pytest.raises(tg.errors.CompileError, match=what) as caught:
+        tg.jit(function)(X)
+    file, _, number = next(part for part in str(caught.value).splitlines() if " line" in part).rpartition(":")
+    assert file.endswith("test_refused.py")
+    assert line in Path(__file__).read_text(encoding="utf-8").splitlines()[int(number) - 1]
+
+
+def test_a_global_number_that_is_written_to_is_refused_with_its_line(tmp_path, monkeypatch):
+    lines = ["count = 0", "def step(x):", "    global count", "    count += 1", "    return x * 2"]
+    (tmp_path / "counting_steps.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(tg.errors.CompileError, match=r"count is written to(.|\n)*steps\.py:4"):
+        tg.jit(import_module("counting_steps").step)(X)
+
+
+def test_a_refusal_that_the_function_catches_is_raised_all_the_same():
+    def function(x):
+        try:
+            rate = float(x.sum())
+        except tg.errors.CompileError:
+            rate = 1.0
+        return x * rate
+
+    with pytest.raises(tg.errors.CompileError, match="a Python number"):
+        tg.jit(function)(X)
+
+
+def test_gradients_that_would_add_up_and_parameters_that_would_not_be_trained_are_refused():
+    w = tg.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    optimizer = tg.optim.SGD([w], lr=0.1)
+
+    def adds(x):
+        loss = (w * x).sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    def given_as_argument(p, x):
+        optimizer.zero_grad()
+        loss = (p * x).sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    with pytest.raises(tg.errors.CompileError, match="without zero_grad"):
+        tg.jit(adds)(X)
+    before = w.numpy().copy()
+    with pytest.raises(tg.errors.CompileError, match="given as an argument"):
+        tg.jit(given_as_argument)(w, X)
+    np.testing.assert_array_equal(w.numpy(), before)
+
+
+def test_an_array_of_another_byte_order_is_refused():
+    array = np.ones(3, ">f4")
+    with pytest.raises(tg.errors.CompileError, match="of another byte order"):
+        tg.jit(lambda x: x * array)(X)
+
+
+@pytest.mark.parametrize("make", [tg.optim.SGD, functools.partial(tg.optim.SGD, momentum=0.9), tg.optim.Adam])
+def test_what_a_refused_call_wrote_is_given_back(make):
+    net = nn.weight_norm(nn.Sequential(nn.Linear(3, 4, rng=0), nn.BatchNorm1d(4), nn.Linear(4, 1, rng=1)))
+    optimizer = make(net.parameters(), lr=0.1)
+
+    def step(x, refused=True):
+        optimizer.zero_grad()
+        loss = tg.square(net(x)).mean()
+        loss.backward()
+        optimizer.step()
+        return loss.item() if refused else loss
+
+    x = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
+    step(x, refused=False)
+    states = (net.state_dict, optimizer.state_dict)
+    before = [{name: np.array(value) for name, value in one().items()} for one in states]
+    for _ in range(2):
+        with pytest.raises(tg.errors.CompileError, match="a Python number"):
+            tg.jit(step)(x)
+    for one, old in zip(states, before, strict=True):
+        for name, value in one().items():
+            np.testing.assert_array_equal(np.array(value), old[name], err_msg=name)
