@@ -82,6 +82,8 @@ def randn(
 ) -> Tensor:
     """Standard normal numbers; sizes come one by one or as a tuple; `rng` is a seed, a Generator, or the package's.
 
+    In a compiled step, raises CompileError unless `rng` is a seed: the numbers of the first call would stay.
+
     >>> tg.randn(2, 3, rng=0).shape
     (2, 3)
     """

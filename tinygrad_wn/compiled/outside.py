@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import CompileError
 from ..tensor import Tensor
-from .record import PACKAGE, Recorder
+from .record import PACKAGE, Recorder, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -130,11 +129,8 @@ class Outside:
             self._refuse("random numbers are drawn", "random, numpy.random", None)
 
     def _refuse(self, what: str, name: str, key: Any) -> None:
-        raise CompileError(
-            f"tg.jit: {what}, which cannot be part of a compiled step: it would happen in the first call alone",
-            {"what": name, "line": self._line(key)},
-            hint="take it as an argument and return it, or keep it in a tensor; dropout draws anew in each step",
-        )
+        hint = "take it as an argument and return it, or keep it in a tensor; dropout draws anew in each step"
+        raise refusal(f"{what}, which", {"what": name, "line": self._line(key)}, hint)
 
     def _line(self, key: Any) -> str:
         """Where a name is written to, as far as the code shows; else where the function begins."""

@@ -260,11 +260,8 @@ class Recorder:
 
     def refuse(self, tensor: Tensor, what: str, hint: str = "") -> None:
         """Refuse what would happen once, when the step is recorded, and never again."""
-        error = CompileError(
-            f"tg.jit: {what} cannot be part of a compiled step: it would happen in the first call alone",
-            {"tensor": f"{tensor.dtype} {list(tensor.shape)}", "line": line()},
-            hint=hint or "return the tensor and read it outside; tg.where chooses between tensors",
-        )
+        facts = {"tensor": f"{tensor.dtype} {list(tensor.shape)}", "line": line()}
+        error = refusal(what, facts, hint or "return the tensor and read it outside; tg.where chooses between tensors")
         self.refused = self.refused or error
         raise error
 
@@ -318,6 +315,12 @@ def _still_live(given: Any, kept: Any) -> Any:
 
 def _address(array: Array) -> int:
     return int(array.__array_interface__["data"][0])
+
+
+def refusal(what: str, facts: dict[str, object], hint: str) -> CompileError:
+    """The error for what would happen once, when a step is recorded, and never again."""
+    text = f"tg.jit: {what} cannot be part of a compiled step: it would happen in the first call alone"
+    return CompileError(text, facts, hint=hint)
 
 
 def line() -> str:
