@@ -260,7 +260,7 @@ class Recorder:
 
     def refuse(self, tensor: Tensor, what: str, hint: str = "") -> None:
         """Refuse what would happen once, when the step is recorded, and never again."""
-        facts = {"tensor": f"{tensor.dtype} {list(tensor.shape)}", "line": line()}
+        facts: dict[str, object] = {"tensor": f"{tensor.dtype} {list(tensor.shape)}", "line": line()}
         error = refusal(what, facts, hint or "return the tensor and read it outside; tg.where chooses between tensors")
         self.refused = self.refused or error
         raise error
