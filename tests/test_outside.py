@@ -143,6 +143,20 @@ def test_an_object_among_the_arguments_is_looked_at():
         step(X, one)
 
 
+def test_an_object_that_has_every_attribute_is_looked_at_once():
+    class Endless:
+        rate = 2.0
+
+        def __getattr__(self, name):
+            return Endless()
+
+    one = Endless()
+    step = tg.jit(lambda x: x * one.rate)
+    for rate in (2.0, 3.0):
+        one.rate = rate
+        assert [step(tg.ones(1)).item() for _ in range(2)] == [rate] * 2
+
+
 def test_a_compiled_method_has_steps_for_each_object():
     one, other = Scaled(), Scaled()
     other.rate = -1.0

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import pickle
 import random
 import sysconfig
 from operator import is_
@@ -180,7 +181,7 @@ class Outside:
     @staticmethod
     def _parts(value: Any) -> Iterator[Any]:
         """What a value consists of: what a callable calls, what a container contains."""
-        yield getattr(value, "__wrapped__", None)
+        yield getattr(value, "__dict__", {}).get("__wrapped__")
         if isinstance(value, MethodType):
             yield from (value.__func__, value.__self__)
         elif isinstance(value, functools.partial):
@@ -268,5 +269,4 @@ def _copy(how: str, value: Any) -> Any:
 
 def _states() -> Any:
     """States of the generators that everybody shares."""
-    state: Any = vars(np.random)["get_bit_generator"]().state["state"]
-    return random.getstate(), state["pos"], state["key"].tobytes()
+    return random.getstate(), pickle.dumps(vars(np.random)["get_bit_generator"]().state)
