@@ -69,6 +69,11 @@ def test_all_bits_can_be_shifted_out(name, dtype):
     for _ in range(2):
         found = SHIFTS[name](tg.tensor(a), tg.tensor(b)).numpy()
     same_bits(found, np.left_shift(a, b) if name == "<<" else np.right_shift(a, b))
+    for places in (8, 32, 64):  # one number alone is not shifted by instructions for vectors
+        one, by = np.array(3, dtype), np.array(places, dtype)
+        for _ in range(2):
+            found = SHIFTS[name](tg.tensor(one), tg.tensor(by)).numpy()
+        same_bits(found, np.asarray(np.left_shift(one, by) if name == "<<" else np.right_shift(one, by)))
 
 
 @pytest.mark.parametrize("function", [*FUNCTIONS.values(), lambda a, b: a << b, lambda a, b: a >> b])
