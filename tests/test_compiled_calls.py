@@ -1,6 +1,9 @@
 """What a compiled step takes for granted between two calls: arguments, who wants gradients, who holds a result."""
 
+import contextlib
+import copy
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -123,6 +126,75 @@ def test_a_graph_from_before_a_step_that_writes_refuses_and_one_from_after_does_
         (slope,) = late.gradient(w, create_graph=True)
         np.testing.assert_array_equal(slope.detach().numpy(), 2 * w.numpy())
         np.testing.assert_array_equal(slope.sum().gradient(w)[0].numpy(), [2, 2])
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("drawn", [False, True])
+def test_an_argument_that_requires_a_gradient_makes_a_step_of_its_own(first, drawn):
+    """Whether the fast way, the same with numbers that are drawn in each call, or by its signature."""
+    w, noise = tg.tensor([1.0, 2.0], requires_grad=True), tg.nn.Dropout(0.5)
+
+    @tg.jit
+    def slope(x):
+        (x * x * w).sum().backward()
+        w.grad = None
+        found = x * 0 - 1 if x.grad is None else x.grad + 0
+        return found + 0 * noise(x.detach()) if drawn else found
+
+    for wanted in (first, first, first, not first, first, not first, not first):
+        found = slope(tg.tensor([3.0, 5.0], requires_grad=wanted))
+        assert found.numpy().tolist() == ([6, 20] if wanted else [-1, -1])
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_step_without_recording_is_not_the_one_with_it(first):
+    w = tg.tensor([1.0, 2.0], requires_grad=True)
+    optimizer = tg.optim.SGD([w], lr=0.25)
+
+    @tg.jit
+    def step(x):
+        optimizer.zero_grad()
+        loss = (x * w * w).sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    sides = [tg.jit(lambda x: x + w * (1 if (x * w).requires_grad else 0)), step]
+    for wanted in (first, first, not first, not first, first, True):
+        before = w.numpy().copy()
+        with contextlib.nullcontext() if wanted else tg.no_grad():
+            assert sides[0](tg.zeros(2)).numpy().tolist() == (before if wanted else 0 * before).tolist()
+            if wanted:
+                step(tg.ones(2))
+            else:
+                with pytest.raises(tg.errors.GradientError, match="no_grad"):
+                    step(tg.ones(2))
+        assert w.numpy().tolist() == (before - 0.5 * before if wanted else before).tolist()
+
+
+double = tg.jit(lambda x: 2 * x)
+double.function.__name__ = double.function.__qualname__ = "double"
+
+
+class Scaled:
+    def __init__(self) -> None:
+        self.by = tg.tensor([3.0])
+        self.scale = tg.jit(self.times)
+
+    def times(self, x):
+        return self.by * x
+
+
+def test_a_compiled_function_is_pickled_by_its_name_and_a_method_goes_with_its_object():
+    assert pickle.loads(pickle.dumps(double)) is double
+    assert copy.deepcopy(double) is double
+    one = Scaled()
+    assert one.scale(tg.ones(1)).item() == 3
+    for other in (copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
+        other.by.data = [5.0]
+        assert [x.scale(tg.ones(1)).item() for x in (one, other, one)] == [3, 5, 3]
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        pickle.dumps(tg.jit(lambda x: x))
 
 
 def test_transforms_differentiate_through_compiled_functions():

@@ -8,7 +8,7 @@ import threading
 import warnings
 import weakref
 from sys import getrefcount
-from types import MethodType
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import CompileError
 from ..op import changes, differentiated, slot
 from ..tensor import Tensor, as_array, overwritten_by_step, serials, wrap
+from ..walk import recording as _recording
 from .outside import Outside
 from .record import Recorder
 from .show import drawn, table
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from ..domains import Array
 
-over, inside = slot.over.get, differentiated.get
+over, inside, recording = slot.over.get, differentiated.get, _recording.get
 
 MANY = 16
 """Signatures of one function above which a warning says so."""
@@ -58,6 +59,7 @@ class Compiled:
             or kwargs
             or over() is not None
             or inside()
+            or recording() is not step.recording
             or not step.same()
             or (step.changes != changes[0] and not step.current())
             or not (step.still or step.fits(args))
@@ -89,8 +91,12 @@ class Compiled:
             return self.function(*args, **kwargs)
         leaves: list[Any] = []
         structure = apart((args, kwargs), leaves)
-        arrays = [_plain(x) for x in leaves]
-        key = (structure, tuple([(x.shape, x.dtype.char) for x in arrays]))
+        arrays, trained = [_plain(x) for x in leaves], [_trained(x) for x in leaves]
+        key = (
+            structure,
+            recording(),
+            *[(x.shape, x.dtype.char, wants) for x, wants in zip(arrays, trained, strict=True)],
+        )
         known = self.steps.setdefault(key, [])
         step = next((one for one in known if one.current()), None)
         if step is None:
@@ -98,7 +104,7 @@ class Compiled:
                 step = next((one for one in known if one.current()), None)
                 if step is None:
                     return self._recorded(structure, arrays, leaves, known)
-        if len(arrays) == len(args) and not (kwargs or step.touched):
+        if len(arrays) == len(args) and not (kwargs or step.touched or any(trained)):
             self.last = step
             self.hot = step if step.single and step.simple else None
         found = step.run(tuple(arrays))
@@ -109,10 +115,7 @@ class Compiled:
 
     def _recorded(self, structure: Any, arrays: list[Array], leaves: list[Any], known: list[Step]) -> Any:
         own = [np.asarray(x.data) for x in arrays]  # over a buffer: views of these have them as base, not the base of x
-        given = [
-            wrap(array, requires_grad=isinstance(x, Tensor) and x.requires_grad and x._node is None)
-            for x, array in zip(leaves, own, strict=True)
-        ]
+        given = [wrap(array, requires_grad=_trained(x)) for x, array in zip(leaves, own, strict=True)]
         args, kwargs = together(structure, iter(given))
         outside = Outside(self.function, (*args, *kwargs.values()))
         recorder = Recorder(own, leaves)
@@ -136,6 +139,10 @@ class Compiled:
                 stacklevel=4,
             )
         return together(shape, iter([_detached(x, recorder) for x in outputs]))[0]
+
+    def __reduce__(self) -> Any:
+        """A function is pickled by its name, and copied as itself; a method goes with its object."""
+        return self.function.__qualname__ if isinstance(self.function, FunctionType) else (Compiled, (self.function,))
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         """A compiled method: each object has steps of its own, and stays as long as its class."""
@@ -169,6 +176,11 @@ def _plain(x: Any) -> Array:
     array = as_array(x)
     plain = array.flags.c_contiguous and array.flags.aligned and array.dtype is np.dtype(array.dtype.type)
     return array if plain else np.array(array, array.dtype.type, order="C")
+
+
+def _trained(x: Any) -> bool:
+    """Whether an argument is a leaf that requires a gradient: the step may read it from `.grad`."""
+    return isinstance(x, Tensor) and x._wants and x._node is None
 
 
 def _detached(x: Any, recorder: Recorder) -> Any:

@@ -18,7 +18,7 @@ from ..kernels.emitted import load
 from ..kernels.team import FULL, NO_ROOM, NOT_YET, SLEEPERS, SYNC, TAKEN_ALREADY, callers, team
 from ..op import OPS, changes
 from ..tensor import Tensor, as_array, overwritten, overwritten_by_step, wrap
-from ..walk import Written
+from ..walk import Written, recording
 from .lower import work
 from .lying import Lying
 from .outside import Outside
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from ..domains import Array
 
 _probe = wrap(np.empty(1))
-DATA = place_in(_probe, _probe._data)
-"""The word of a tensor that points to its array."""
+DATA, WANTS = place_in(_probe, _probe._data), place_in(_probe, _probe._wants)
+"""The words of a tensor that point to its array, and to whether it requires a gradient."""
 
 Box: TypeAlias = "tuple[Tensor, Array, tuple[Array, ...], int]"
 """A single result, to be the next one when nobody holds it any more: the tensor, its array, a tuple of that, its id."""
@@ -76,6 +76,8 @@ class Step:
             id(Tensor),
             DATA,
             self.function if self.text.parts[0].name else 0,
+            WANTS,
+            id(True),
         ]
         self.table = np.array([*head, *map(id, self.models), *held], np.int64)
         self.at = address_of(self.table)
@@ -86,6 +88,7 @@ class Step:
         self.still = self.simple and not self.moving and not self.after
         """Whether nothing has to be asked or done in Python when it runs."""
         self.box: Box | None = None
+        self.recording = recording.get()
         self.single = structure == (tuple, ("array",)) and len(self.outputs) == 1
         self.busy = threading.RLock()
         _steps.add(self)
@@ -167,6 +170,8 @@ class Step:
         for x, (shape, dtype) in zip(given, self.forms, strict=True):
             own = x._data if type(x) is Tensor else x
             if type(own) is not np.ndarray or own.shape != shape or own.dtype is not dtype or not own.flags.carray:
+                return False
+            if own is not x and x._wants:
                 return False
         return True
 

@@ -58,7 +58,7 @@ PAGE = 64
 LEFT = -3
 """What a page gives where another thread failed."""
 
-TABLE = 7
+TABLE = 9
 """Words of a step's table before the arguments: its memory, its numbers, where its threads meet, where helpers are
 asked, the type of tensors and the place of the array in one, and its first function.
 """
@@ -294,7 +294,7 @@ class Writer:
                 self.add(f"if {self.use('memory', 'length')}({items}) != {size}:")
                 self.add("    return -1")
             item = self.use("memory", "item") if size else ""
-            self.lines += [f"    {name}{i} = {item}({items}, {i}, at[4], at[5])" for i in range(size)]
+            self.lines += [f"    {name}{i} = {item}({items}, {i}, at[4], at[5], at[7], at[8])" for i in range(size)]
 
     def _check_arguments(self) -> None:
         for i in range(self.arguments):

@@ -52,11 +52,16 @@ def length(given: Any) -> Any:
 
 
 @kernel
-def item(given: Any, place: Any, kind: Any, slot: Any) -> Any:
-    """The object that is this item of a tuple, or the one that it holds in a slot, if it is of this kind."""
+def item(given: Any, place: Any, kind: Any, slot: Any, wants: Any, true: Any) -> Any:
+    """The object that is this item of a tuple, or the one that it holds in a slot, if it is of this kind.
+
+    One that holds `true` in its slot `wants` is none that a step takes: the tuple itself stands for it.
+    """
     one = pointer_at(np.int64, given)[ITEMS + place]
     words = pointer_at(np.int64, one)
-    return words[slot] if words[TYPE] == kind else one
+    if words[TYPE] != kind:
+        return one
+    return given if words[wants] == true else words[slot]
 
 
 @kernel
