@@ -59,6 +59,14 @@ MISTAKES = {
     "index from a float tensor": (lambda x: range(tg.tensor(2.0)), DTypeError, "integer"),
     "gradient of a non-tensor": (lambda x: tg.grad(lambda y: 3.0)(1.0), GradientError, "float"),
     "gradient by integers": (lambda x: tg.grad(lambda y: y)(tg.tensor(1)), DTypeError, "argnums"),
+    "weight norm of nothing": (lambda x: tg.weight_norm(None, x), DTypeError, "v must be a tensor"),
+    "weight norm by nothing": (lambda x: tg.weight_norm(tg.ones((2, 2)), None), DTypeError, "g must be a tensor"),
+    "momentum as text": (lambda x: tg.nn.BatchNorm1d(3, momentum="a"), ValueRangeError, "'a'"),
+    "eps as text": (lambda x: tg.nn.BatchNorm1d(3, eps="a"), ValueRangeError, "'a'"),
+    "p as text": (lambda x: tg.nn.Dropout("a"), ValueRangeError, "'a'"),
+    "a seed below 0": (lambda x: tg.nn.Linear(2, 3, rng=-1), ValueRangeError, "default_rng"),
+    "a seed as text": (lambda x: tg.seed("a"), ValueRangeError, "'a'"),
+    "no function to compile": (lambda x: tg.jit(3), DTypeError, "not a function"),
     "argnums": (lambda x: tg.grad(lambda y: y, argnums=1)(1.0), ShapeError, "argnums"),
 }  # fmt: skip
 

@@ -3,12 +3,13 @@
 import doctest
 import importlib
 import inspect
+import operator
 from typing import Any
 
 import numpy as np
 import pytest
 from every_op import as_function, each, every_kernel, every_op, floats, gradients, outputs
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 import tinygrad_wn as tg
 from tinygrad_wn.errors import DTypeError, GradientError, ShapeError, TinygradWNError, ZeroNormError
@@ -26,6 +27,27 @@ def test_the_shape_rule_tells_the_shape_of_kernel_and_definition(op: Op[...], da
         with tg.kernels(on):
             y = op(*arrays, **params)
         assert (tuple(one.shape for one in y) if isinstance(y, tuple) else y.shape) == said
+
+
+@every_op
+@settings(max_examples=3)
+@given(data=st.data())
+def test_none_stands_only_for_what_an_op_can_do_without(op: Op[...], data: st.DataObject) -> None:
+    arrays, params = data.draw(calls(op, data.draw(floats)))
+    for i in range(len(arrays)):
+        name = op.input_names[min(i, len(op.input_names) - 1)]
+        given = (*arrays[:i], None, *arrays[i + 1 :])
+        if name in op.optional:
+            op(*given, **params)
+        else:
+            with pytest.raises(DTypeError, match=f"{op.name}: {name} must be a tensor"):
+                op(*given, **params)
+
+
+@pytest.mark.parametrize("values", [[1.0, np.nan], [1, 0], [True, False]])
+def test_none_equals_no_number(values: list[Any]) -> None:
+    for x in (tg.tensor(values), np.array(values)):
+        assert [np.asarray(f(x, None)).tolist() for f in (operator.eq, operator.ne)] == [[False] * 2, [True] * 2]
 
 
 @pytest.mark.once

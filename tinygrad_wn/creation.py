@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .errors import ValueRangeError
 from .tensor import leaves_step, tensor
 
 if TYPE_CHECKING:
@@ -23,16 +24,26 @@ def seed(n: int) -> None:
     >>> bool(tg.all(first == tg.randn(2)))
     True
     """
-    _generator[0] = np.random.default_rng(n)
+    _generator[0] = _made(n)
 
 
 def generator(rng: int | np.random.Generator | None = None) -> np.random.Generator:
     """The generator that `rng` stands for: itself, a new one from a seed, or the package's for None.
 
+    Raises ValueRangeError for anything else.
+
     >>> tg.generator(7).integers(10)
     np.int64(9)
     """
-    return _generator[0] if rng is None else np.random.default_rng(rng)
+    return _generator[0] if rng is None else _made(rng)
+
+
+def _made(rng: Any) -> np.random.Generator:
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError):
+        facts, hint = {"given": repr(rng)}, "give an integer of at least 0, or np.random.default_rng(...)"
+        raise ValueRangeError("not a seed or generator of random numbers", facts, hint=hint) from None
 
 
 def _filled(shape: Any, value: Any, dtype: Any, requires_grad: bool) -> Tensor:

@@ -23,7 +23,7 @@ def eager(op: Op[...], inputs: tuple[Any, ...], params: dict[str, Any], targets:
         for x in inputs:
             track = track or x._wants
     except AttributeError:
-        arrays, track, foreign = _looked_at(inputs)
+        arrays, track, foreign = _looked_at(op, inputs)
     if targets is not None:
         return _store(op, targets, arrays, params)
     results = op.compute(arrays, params)
@@ -46,17 +46,21 @@ def eager(op: Op[...], inputs: tuple[Any, ...], params: dict[str, Any], targets:
     return out
 
 
-def _looked_at(inputs: tuple[Any, ...]) -> tuple[list[Any], bool, bool]:
+def _looked_at(op: Op[...], inputs: tuple[Any, ...]) -> tuple[list[Any], bool, bool]:
     """Arrays of a call in which not only tensors stand; whether to record it, and whether some are the caller's."""
-    plain = foreign = odd = track = False
+    plain = foreign = odd = track = missing = False
     for x in inputs:
         if isinstance(x, Tensor):
             plain = True
             track = track or x._wants
         elif type(x) is np.ndarray and x.dtype.char in PLAIN and x.dtype.isnative and x.flags.aligned:
             plain = foreign = True
-        elif x is not None and type(x) not in NUMBERS:
+        elif x is None:
+            missing = True
+        elif type(x) not in NUMBERS:
             odd = foreign = True
+    if missing:
+        op.check_given(inputs)
     if odd or not plain:
         return _adopted(inputs), track, foreign
     return [x._data if isinstance(x, Tensor) else x for x in inputs], track, foreign

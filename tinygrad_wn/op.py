@@ -324,6 +324,13 @@ class Op(Generic[P]):
         """Let the kernel write straight into `targets`, where it can; they may be inputs of the same call."""
         return bool(self.inplace and self.kernel and kernels_are_on() and self.kernel(*targets, *arrays, **params))
 
+    def check_given(self, inputs: tuple[Any, ...]) -> None:
+        """Raise DTypeError where None stands for data that the op cannot do without."""
+        for i, x in enumerate(inputs):
+            name = self.input_names[min(i, len(self.input_names) - 1)]
+            if x is None and name not in self.optional:
+                raise DTypeError(f"{self.name}: {name} must be a tensor, array or number", {"given": None})
+
     def _check_integers(self, arrays: list[Any]) -> None:
         for i, name in self.integers:
             for one in arrays[i:] if self.variadic else arrays[i : i + 1]:

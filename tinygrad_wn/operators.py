@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from math import nan
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -78,12 +79,12 @@ class Operators:
     sigmoid, relu = unary("sigmoid"), unary("relu")
 
     def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
-        """Compare entry by entry, as NumPy does."""
-        return call("equal", self, other)
+        """Compare entry by entry, as NumPy does; None equals no number."""
+        return call("equal", self, nan if other is None else other)
 
     def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
-        """Compare entry by entry, as NumPy does."""
-        return call("not_equal", self, other)
+        """Compare entry by entry, as NumPy does; None equals no number."""
+        return call("not_equal", self, nan if other is None else other)
 
     def __divmod__(self, other: Any) -> tuple[Tensor, Tensor]:
         """Quotient rounded down, and what remains."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import CompileError
+from ..errors import CompileError, DTypeError
 from ..op import changes, differentiated, slot
 from ..tensor import Tensor, as_array, overwritten_by_step, serials, wrap
 from ..walk import recording as _recording
@@ -38,6 +38,8 @@ class Compiled:
     """What `tg.jit` makes of a function: call it as the function."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
+        if not callable(function):
+            raise DTypeError("tg.jit: not a function", {"given": repr(function)}, hint="call the step that it makes")
         functools.update_wrapper(self, function)
         self.function = function
         self.name = getattr(function, "__name__", repr(function))

@@ -27,9 +27,13 @@ class _Batch(Module):
             raise DTypeError(f"{name}: num_features must be an integer", {"given": repr(num_features)})
         if num_features < 1:
             raise ShapeError(f"{name}: num_features must be at least 1", {"given": num_features})
-        if momentum is not None and not 0 <= momentum <= 1:
+        if momentum is not None and not (
+            isinstance(momentum, int | float | np.integer | np.floating) and 0 <= momentum <= 1
+        ):
             hint = "it is the share of the newest batch; None gives each batch the same"
-            raise ValueRangeError(f"{name}: momentum must be None, or from 0 to 1", {"given": momentum}, hint=hint)
+            raise ValueRangeError(
+                f"{name}: momentum must be None, or from 0 to 1", {"given": repr(momentum)}, hint=hint
+            )
         self.num_features = int(num_features)
         self.momentum = None if momentum is None else float(momentum)
         self._dtype = np.dtype(dtype)
@@ -127,8 +131,8 @@ class BatchNorm1d(_Batch):
         dtype: Any = "float32",
     ) -> None:
         super().__init__(num_features, momentum, dtype)
-        if not 0 < eps < np.inf:
-            raise ValueRangeError("BatchNorm1d: eps must be above 0 and finite", {"given": eps})
+        if not (isinstance(eps, int | float | np.integer | np.floating) and 0 < eps < np.inf):
+            raise ValueRangeError("BatchNorm1d: eps must be above 0 and finite", {"given": repr(eps)})
         self.eps = float(eps)
         self.weight = self._filled(1, requires_grad=True) if affine else None
         self.bias = self._filled(0, requires_grad=True) if affine else None

@@ -198,8 +198,10 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5, rng: int | np.random.Generator | None = None) -> None:
-        if not 0 <= p < 1:
-            raise ValueRangeError("Dropout: p must be at least 0 and below 1", {"p": p}, hint="p = 0 drops nothing")
+        if not (isinstance(p, int | float | np.integer | np.floating) and 0 <= p < 1):
+            raise ValueRangeError(
+                "Dropout: p must be at least 0 and below 1", {"p": repr(p)}, hint="p = 0 drops nothing"
+            )
         self.p = float(p)
         self.rng = None if rng is None else generator(rng)
 
