@@ -332,6 +332,8 @@ def test_names_that_are_not_there_are_refused():
         check_weight_norm(impl, impl)
     with pytest.raises(ValueRangeError, match="at least one"):
         check_weight_norm()
+    with pytest.raises(ValueRangeError, match="examples"):
+        check_weight_norm(impl, examples=0)
     with pytest.raises(ValueRangeError, match="one of ours, torch, equinox, jax"):
         adapter("theirs")
 

@@ -34,7 +34,7 @@ def check_weight_norm(
     The verdict on a property is right, wrong with the smallest example that Hypothesis found on `examples` tries of
     each check, or lacking. The same examples are drawn in every run of the same code; Hypothesis also tries numbers
     that stand in the sources that are loaded. Raises LibraryMissingError without Hypothesis, and ValueRangeError for a
-    property that is not there, for names that are not distinct, and for nothing to judge.
+    property that is not there, for names that are not distinct, for nothing to judge, and for no examples.
 
     >>> from tinygrad_wn.testing import Implementation, check_weight_norm
     >>> def weight(v, g, axis):
@@ -68,6 +68,8 @@ def check_weight_norm(
     names = [impl.name for impl in impls]
     if not names or len(set(names)) < len(names):
         raise ValueRangeError("implementations must have different names, and be at least one", {"names": names})
+    if not isinstance(examples, int) or examples < 1:
+        raise ValueRangeError("examples must be an integer of at least 1", {"given": repr(examples)})
     judge = import_module(".judge", __name__).judge
     versions = {impl.name: impl.version for impl in impls}
     versions |= {name: version(name) for name in ("numpy", "hypothesis")} | {"python": platform.python_version()}
