@@ -1,7 +1,9 @@
 """The recorder of norms: the law of plain gradient descent, who breaks it, and where the numbers go."""
 
+import copy
 import csv
 import io
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -206,6 +208,34 @@ def test_recorders_do_not_mind_each_other_and_may_stop() -> None:
     step(*batch(1))
     assert (first.steps, second.steps) == (1, 2)
     assert_array_equal(first.table(), second.table()[:8])
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize("wrap", [tg.jit, lambda step: step], ids=["compiled", "eager"])
+def test_a_copy_records_the_steps_of_the_copied_optimizer(
+    how: Callable[[Any], Any], wrap: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dynamics, "ROOM", 2)
+    net = mlp()
+    optimizer = optim.SGD(net.parameters(), lr=0.1)
+    twins = [(net, optimizer, tg.NormRecorder(net, optimizer, every=1))]
+    for seed in range(3):
+        step_of(net, optimizer)(*batch(seed))
+    twins.append(how(twins[0]))
+    tables = [recorder.table() for _, _, recorder in twins]
+    assert_array_equal(*tables)
+    for one, new in enumerate((0.2, 0.4)):
+        net, optimizer, recorder = twins[one]
+        optimizer.param_groups[0]["lr"] = new
+        step = wrap(step_of(net, optimizer))
+        for seed in range(4):
+            step(*batch(seed))
+        assert recorder.steps == 7
+    first, second = [recorder.table() for _, _, recorder in twins]
+    count = len(tables[0])
+    assert_array_equal(first[:count], tables[0])
+    assert_array_equal(second[:count], tables[0])
+    assert (second["effective_lr"][count:] != first["effective_lr"][count:]).all()
 
 
 def test_a_step_that_fails_is_not_recorded() -> None:

@@ -99,6 +99,15 @@ class NormRecorder:
         """Record no more steps; what was recorded stays."""
         self.optimizer.watch(self, on=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy is made of; it records the steps of a copy of the optimizer."""
+        with self._lock:
+            record = [block[:count].copy() for block, count in zip(self._record, self._filled, strict=True)]
+            return {**vars(self), "_record": record, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.Lock())
+
     def before_step(self) -> None:
         """Note lengths, g and rates; called by the optimizer."""
         room_for(self._count, ROOM * self.every, self._empty)
