@@ -16,7 +16,8 @@ from hypothesis import settings
 
 import tinygrad_wn as tg
 from tinygrad_wn.kernels import kernels_are_on
-from tinygrad_wn.op import OPS, slot
+from tinygrad_wn.op import OPS
+from tinygrad_wn.slot import slot
 from tinygrad_wn.testing.conformance.adapters import INSTALL
 from tinygrad_wn.walk import recording
 

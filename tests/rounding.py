@@ -19,7 +19,8 @@ import numpy as np
 import tinygrad_wn as tg
 from tinygrad_wn.domains import Array
 from tinygrad_wn.engine import eager
-from tinygrad_wn.op import Op, slot
+from tinygrad_wn.op import Op
+from tinygrad_wn.slot import slot
 
 RUNS = 5
 """Shaken runs of a computation."""

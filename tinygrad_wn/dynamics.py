@@ -20,11 +20,11 @@ from . import plots
 from .errors import DTypeError, StateError, ValueRangeError
 from .io import put_in_place
 from .nn import Module, WeightNorm
-from .op import each_step, room_for
 from .ops.arithmetic import add
 from .ops.elementwise import positive
 from .ops.notes import KINDS, note_changes, note_lengths
 from .optim import Optimizer
+from .slot import each_step, room_for
 from .tensor import Tensor, tensor
 
 if TYPE_CHECKING:

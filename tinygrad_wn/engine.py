@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import GradientError, ShapeError
-from .op import NUMBERS, Op, slot
+from .op import NUMBERS, Op
+from .slot import slot
 from .tensor import Node, Tensor, as_array, overwritten, wrap, write
 from .walk import recording
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable
-from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from .domains import Domain
 from .errors import DTypeError, ShapeError
 from .kernels.jit import kernels_are_on
 from .shapes import Misfit
+from .slot import Live, slot
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -24,15 +24,6 @@ V = TypeVar("V", bound=Callable[..., Any])
 
 OPS: dict[str, Op[...]] = {}
 """Every declared op by name; the tests run over it, so there is no list of tests to forget."""
-
-
-class Interpreter(Protocol):
-    """Whoever carries out op calls: the eager engine, or a compiler that writes them down."""
-
-    def __call__(
-        self, op: Op[...], inputs: tuple[Any, ...], params: dict[str, Any], targets: tuple[Any, ...] | None, /
-    ) -> Any:
-        """Run `op`; with `targets`, write the results into these tensors."""
 
 
 @dataclass(frozen=True)
@@ -48,116 +39,8 @@ def case(shapes: str, **params: Any) -> Case:
     return Case(shapes, params)
 
 
-def _nobody(op: Op[...], *_: Any) -> Any:
-    raise DTypeError(f"{op.name}: no interpreter is there", hint="import tinygrad_wn, not one of its parts alone")
-
-
-class Live(float):
-    """A number that is found anew before each run of a compiled step, and the place it has among them."""
-
-    place: int
-
-    def __new__(cls, value: float, place: int) -> Self:
-        new = super().__new__(cls, value)
-        new.place = place
-        return new
-
-
 NUMBERS = (float, int, bool, Live)
 """Python numbers: data of a call that take the dtype of the arrays beside them."""
-
-
-class Slot:
-    """The interpreter slot: the eager engine fills it, others lie over it for a thread or a task."""
-
-    def __init__(self) -> None:
-        self.eager: Interpreter = _nobody
-        self.over: ContextVar[Interpreter | None] = ContextVar("interpreter", default=None)
-
-
-slot = Slot()
-
-differentiated: ContextVar[bool] = ContextVar("differentiated", default=False)
-"""Whether a transform such as `tg.grad` calls a function to record it: what has no graph must not take its place."""
-
-
-def each_step(prepare: Callable[[], tuple[float, ...]], *, steady: bool = False) -> tuple[float, ...]:
-    """The numbers that `prepare` gives: now, and anew before each run where a step is being recorded.
-
-    Those that are `steady` stay the same until somebody raises `changes`.
-    """
-    over: Any = slot.over.get()
-    return prepare() if over is None else over.each_step(prepare, steady)
-
-
-def is_recorded() -> bool:
-    """Whether a step is being recorded."""
-    return slot.over.get() is not None
-
-
-def after_step(act: Callable[[], None]) -> None:
-    """Act: now, and after each run where a step is being recorded."""
-    over: Any = slot.over.get()
-    if over is not None:
-        over.after_step(act)
-    act()
-
-
-changes = [0]
-"""How often something was set that a step may depend on, an attribute or an option: while this stands still, there is
-nothing to compare, and `changed` raises it."""
-
-
-def changed() -> None:
-    """Say that something was set that a step may depend on."""
-    changes[0] += 1
-
-
-def depends_on_attributes(thing: object) -> None:
-    """Where a step is being recorded, say that it holds as long as `thing` keeps its attributes, the very same ones.
-
-    Whoever sets one has to raise `changes`.
-    """
-    over: Any = slot.over.get()
-    if over is not None:
-        over.depends_on_attributes(thing)
-
-
-def depends_on(fact: Callable[[], Any]) -> None:
-    """Where a step is being recorded, say what it takes for granted: for as long as `fact` gives the same.
-
-    Whoever makes it give something else has to raise `changes`.
-    """
-    over: Any = slot.over.get()
-    if over is not None:
-        over.depends_on(fact)
-
-
-def gradients_are_cleared() -> None:
-    """Where a step is being recorded, say that it begins its gradients anew."""
-    over: Any = slot.over.get()
-    if over is not None:
-        over.cleared = True
-
-
-def has_no_gradient(parameter: Any) -> None:
-    """Where a step is being recorded, refuse a parameter that stays as it is because it is an argument of the step."""
-    over: Any = slot.over.get()
-    if over is not None and id(parameter) in over.originals:
-        what = "a parameter of an optimizer, given as an argument,"
-        over.refuse(parameter, what, hint="an argument is a tensor of its own: let the step find the parameter outside")
-
-
-def room_for(count: Any, most: int, empty: Callable[[], None]) -> None:
-    """Call `empty` where a tensor of one number has come to `most`: now, and before each run of a compiled step.
-
-    The step is about to raise it by one; `empty` makes it smaller.
-    """
-    over: Any = slot.over.get()
-    if over is not None:
-        over.room_for(count, most, empty)
-    if count._data >= most:
-        empty()
 
 
 class Op(Generic[P]):

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import DTypeError, GradientError, ShapeError
-from .op import Op, changed, slot
+from .op import Op
 from .operators import Operators
+from .slot import changed, slot
 from .walk import Written, key_of, recorded, unsettled, walk
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import numpy as np
 
 from .errors import DTypeError, GradientError, ShapeError
 from .functions import stack
-from .op import differentiated, slot
+from .slot import differentiated, slot
 from .tensor import Tensor, as_array, wrap
 from .walk import leaves_below, recorded, recording
 

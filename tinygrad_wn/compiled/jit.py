@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import CompileError, DTypeError
-from ..op import changes, differentiated, slot
+from ..slot import changes, differentiated, slot
 from ..tensor import Tensor, as_array, overwritten_by_step, serials, wrap
 from ..walk import recording as _recording
 from .outside import Outside

@@ -16,7 +16,8 @@ import numpy as np
 
 from ..engine import eager
 from ..errors import CompileError
-from ..op import OPS, Live, Op, slot
+from ..op import OPS, Op
+from ..slot import Live, slot
 from ..tensor import Tensor, as_array, overwritten, wrap
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import DTypeError, ShapeError
 from ..functions import stack
-from ..op import differentiated, slot
+from ..slot import differentiated, slot
 from ..tensor import Tensor, tensor, wrap
 from .jit import Compiled
 from .trees import apart, together

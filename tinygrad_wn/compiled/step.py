@@ -16,7 +16,8 @@ from ..kernels.address import address_of, place_in
 from ..kernels.atomic import LINE, WORDS
 from ..kernels.emitted import load
 from ..kernels.team import FULL, NO_ROOM, NOT_YET, SLEEPERS, SYNC, TAKEN_ALREADY, callers, team
-from ..op import OPS, changes
+from ..op import OPS
+from ..slot import changes
 from ..tensor import Tensor, as_array, overwritten, overwritten_by_step, wrap
 from ..walk import Written, recording
 from .lower import work

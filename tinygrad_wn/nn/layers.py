@@ -9,10 +9,10 @@ import numpy as np
 from ..creation import generator
 from ..errors import DTypeError, ShapeError, ValueRangeError
 from ..functions import gelu, leaky_relu, weight_norm_linear
-from ..op import depends_on_attributes, each_step
 from ..ops.elementwise import relu, sigmoid, tanh
 from ..ops.linear import linear
 from ..ops.random import dropout
+from ..slot import depends_on_attributes, each_step
 from ..tensor import Tensor, tensor
 from .init import he_uniform
 from .module import Module

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 import numpy as np
 
 from ..errors import DTypeError, StateError, ZeroNormError
-from ..op import changed, depends_on_attributes, gradients_are_cleared, slot
+from ..slot import changed, depends_on_attributes, gradients_are_cleared, slot
 from ..tensor import Tensor
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from ..creation import zeros
 from ..errors import ValueRangeError
 from ..functions import stack
-from ..op import slot
 from ..ops.arithmetic import where
 from ..ops.comparison import greater
 from ..ops.norm import vector_norm
 from ..ops.structural import astype
 from ..ops.update import finite
+from ..slot import slot
 from .optimizer import check_gradient, listed
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 import numpy as np
 
 from ..errors import DTypeError, GradientError, ShapeError, StateError, ValueRangeError
-from ..op import changed, depends_on, gradients_are_cleared, has_no_gradient
+from ..slot import changed, depends_on, gradients_are_cleared, has_no_gradient
 from ..tensor import Tensor, tensor
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..creation import zeros
 from ..errors import ValueRangeError
-from ..op import depends_on, each_step, is_recorded
 from ..ops.arithmetic import add
 from ..ops.update import adam_update, momentum_update, sgd_update
+from ..slot import depends_on, each_step, is_recorded
 from .optimizer import Optimizer, in_range
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 
 from ..errors import DTypeError, ValueRangeError
-from ..op import after_step
+from ..slot import after_step
 from .optimizer import Optimizer, in_range
 
 
