@@ -7,6 +7,7 @@ that looks into memory known already is a view, and no work at all.
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,12 +52,14 @@ class View:
     @property
     def size(self) -> int:
         """How many numbers."""
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
     def overlaps(self, other: View) -> bool:
         """Whether the two may have a byte in common."""
-        (low, high), (first, last) = (one.reach() for one in (self, other))
-        return self.memory is other.memory and low < last and first < high
+        if self.memory is not other.memory:
+            return False
+        (low, high), (first, last) = self.reach(), other.reach()
+        return low < last and first < high
 
     def reach(self) -> tuple[int, int]:
         """The bytes between which the numbers lie."""
