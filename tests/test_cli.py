@@ -22,6 +22,8 @@ from tinygrad_wn import cli, train
 from tinygrad_wn.cli import main
 from tinygrad_wn.nn import WeightNorm
 
+pytestmark = pytest.mark.once
+
 SMALL = ["--hidden", "8", "--epochs", "2", "--eager"]
 FILES = ["curves.png", "history.jsonl", "plain.npz", "weight-norm.npz"]
 ROOT = Path(__file__).parents[1]
@@ -216,7 +218,6 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(trained: tupl
     assert states(tmp_path / "0") == states(trained[0]) != states(tmp_path / "1")
 
 
-@pytest.mark.once
 def test_the_number_of_threads_changes_no_bit(tmp_path: Path) -> None:
     """Sums over 600 products are long enough for OpenBLAS to part them otherwise when it has more threads."""
     data = npz(tmp_path / "wide.npz", rows=200, features=600)

@@ -12,6 +12,8 @@ import tinygrad_wn as tg
 from tinygrad_wn import cli
 from tinygrad_wn.cli import main
 
+pytestmark = pytest.mark.once
+
 
 def test_bad_options_are_refused_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli.train, "fit", pytest.fail)

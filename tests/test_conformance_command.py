@@ -16,6 +16,8 @@ from tinygrad_wn.testing import Implementation, adapter, conformance
 from tinygrad_wn.testing.conformance import command
 from tinygrad_wn.testing.conformance.properties import PROPERTIES
 
+pytestmark = pytest.mark.once
+
 MINE = """
 import numpy as np
 from tinygrad_wn.testing import Implementation

@@ -16,6 +16,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from tinygrad_wn.data import Dataset, batches, digits, moons, split
 from tinygrad_wn.errors import DTypeError, ShapeError, ValueRangeError
 
+pytestmark = pytest.mark.once
+
 SEEDS = st.integers(0, 2**64)
 LABELS = st.lists(st.integers(0, 4), min_size=2, max_size=120)
 LABEL_LISTS = LABELS | st.integers(2, 60).map(lambda n: list(range(n)))

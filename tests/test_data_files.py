@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from tinygrad_wn.data import Dataset, by_name, digits, load, moons
 from tinygrad_wn.errors import DTypeError, ShapeError, StateError, ValueRangeError
 
+pytestmark = pytest.mark.once
+
 
 def raised(kind: type[Exception], call: Callable[[], object]) -> str:
     with pytest.raises(kind) as caught:

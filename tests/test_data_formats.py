@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from tinygrad_wn.data import Dataset, by_name, known, load, train_test
 from tinygrad_wn.errors import DTypeError, LibraryMissingError, ShapeError, StateError, ValueRangeError
 
+pytestmark = pytest.mark.once
+
 FOLDERS = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # each example writes all its files
 CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
 

@@ -16,6 +16,8 @@ from tinygrad_wn.testing.autograder import example
 from tinygrad_wn.testing.autograder.search import smallest_failure
 from tinygrad_wn.testing.conformance import judge
 
+pytestmark = pytest.mark.once
+
 FOLDER = ROOT / "docs" / "notebook"
 SPEC = importlib.util.spec_from_file_location("make", FOLDER / "make.py")
 make = importlib.util.module_from_spec(SPEC)
@@ -71,7 +73,6 @@ def test_the_extra_brings_what_the_checks_import():
     assert any(name.startswith("hypothesis") for name in METADATA["project"]["optional-dependencies"]["notebook"])
 
 
-@pytest.mark.once
 def test_every_exercise_is_not_yet_written_in_the_handout_and_right_in_the_solution(monkeypatch):
     monkeypatch.setattr(example, "TOLERANCE", 1e-3 * example.TOLERANCE)  # of which rounding leaves that much
     space, checks, written = {}, 0, []

@@ -13,6 +13,8 @@ import tinygrad_wn as tg
 from tinygrad_wn import nn
 from tinygrad_wn.compiled import writer
 
+pytestmark = pytest.mark.once
+
 RATE, SETTINGS, PLACE = 0.5, {"rate": 0.5}, tg.tensor([1.0, 2.0, 3.0])
 X = tg.tensor([1.0, -2.0, 4.0])
 

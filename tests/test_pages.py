@@ -22,6 +22,8 @@ from benchmarks import chart, command, page
 from tinygrad_wn import cli
 from tinygrad_wn.op import OPS
 
+pytestmark = pytest.mark.once
+
 DOCS = [path for path in PAGES if path.is_relative_to(ROOT / "docs")]
 FENCE = re.compile(r"^( *)```(\S*)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 BY_SPHINX = {

@@ -14,6 +14,8 @@ import pytest
 import tinygrad_wn as tg
 from tinygrad_wn import testing
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

@@ -11,6 +11,8 @@ import pytest
 import tinygrad_wn as tg
 from tinygrad_wn import nn
 
+pytestmark = pytest.mark.once
+
 SETTINGS, SEEN = {"rate": 0.5}, []
 X = tg.tensor([1.0, -2.0, 4.0])
 

@@ -14,6 +14,8 @@ from tinygrad_wn.op import Op, case
 from tinygrad_wn.shapes import broadcast
 from tinygrad_wn.testing.strategies import calls, layouts
 
+pytestmark = pytest.mark.once
+
 DOMAINS = [
     Domain(),
     Domain(low=0.0),

@@ -24,6 +24,8 @@ from tinygrad_wn.studies.methods import BATCH, FROM_DATA, METHODS, WEIGHT, netwo
 from tinygrad_wn.studies.page import page
 from tinygrad_wn.studies.training import Trainer, epoch
 
+pytestmark = pytest.mark.once
+
 TINY = Settings(hidden=(5, 4), batch=32, epochs=2, steps=20, rates=(0.001, 0.1), tuning_runs=2, runs=2, timing=2)
 MOONS = tg.data.split(tg.data.moons(300, rng=0))
 RESULTS = sorted((Path(__file__).parent.parent / "docs" / "studies").glob("*.json"))

@@ -17,6 +17,8 @@ from tinygrad_wn.studies import STUDIES, conditioning, conditioning_report, cost
 from tinygrad_wn.studies.conditioning import Probe, measures, network, without
 from tinygrad_wn.studies.training import Trainer
 
+pytestmark = pytest.mark.once
+
 SEEDS = st.integers(0, 2**32)
 SIZES = (5, 6, 3)
 ROUNDING = 1e-12
@@ -124,7 +126,6 @@ def test_with_g_as_long_as_v_the_pair_is_w_in_other_coordinates(probe: Probe) ->
 # Learning rates
 
 
-@pytest.mark.once
 def test_v_never_shrinks_under_plain_gradient_descent_and_does_under_others() -> None:
     train, _ = tg.data.split(tg.data.moons(300, rng=0))
     found = {}
