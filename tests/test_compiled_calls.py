@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 import tinygrad_wn as tg
+from tinygrad_wn.op import OPS
 
 WITHOUT_ROOM = """
 import resource
 import numpy as np
 import tinygrad_wn as tg
+from tinygrad_wn.op import OPS
 
 tg.set_num_threads({threads})
 a, b = np.ones((8300, 1100), np.float32), np.ones((8300, 128), np.float32)
@@ -148,6 +150,45 @@ def test_an_argument_that_requires_a_gradient_makes_a_step_of_its_own(first, dra
         np.testing.assert_array_equal(found.numpy(), expected + (twin(tg.ones(2)).numpy() if drawn else 0))
 
 
+def test_whatever_is_true_says_that_an_argument_requires_a_gradient():
+    square = tg.jit(lambda x: (x * x).sum() * (2 if x.requires_grad else 1))
+    for wanted in (False, False, False, 1, np.True_, 0):
+        assert square(tg.tensor([3.0], requires_grad=wanted)).item() == (18 if wanted else 9)
+    assert square(tg.tensor([3.0], requires_grad=True) * 1).item() == 18
+
+
+def test_an_argument_that_is_given_twice_gathers_both_gradients():
+    def slope(x, y, *, z):
+        (x * y * z).sum().backward()
+        return x.grad + 0
+
+    fast = tg.jit(slope)
+    for _ in range(2):
+        one, two, three = (tg.tensor([value, 1.0], requires_grad=True) for value in (2.0, 3.0, 5.0))
+        for xs in ((one, two, three), (one, one, two), (one, two, one), (two, two, two), (three, two, two)):
+            expected = slope(*xs[:2], z=xs[2])
+            for x in xs:
+                x.grad = None
+            np.testing.assert_array_equal(fast(*xs[:2], z=xs[2]).numpy(), expected.numpy())
+
+
+def test_a_scan_runs_no_step_that_was_recorded_otherwise():
+    w = tg.tensor([1.0, 2.0], requires_grad=True)
+
+    def marked(x):
+        y = x * w
+        if y.requires_grad:
+            OPS["add"].into((x,), x, 1.0)
+            return y * 10
+        return y
+
+    step = tg.jit(marked)
+    for _ in range(2):
+        assert tg.scan(step, tg.ones((6, 2))).numpy().tolist() == [[10, 20]] * 6
+        with tg.no_grad():
+            assert tg.scan(step, tg.ones((6, 2))).numpy().tolist() == [[1, 2]] * 6
+
+
 @pytest.mark.parametrize("first", [False, True])
 def test_a_step_without_recording_is_not_the_one_with_it(first):
     w = tg.tensor([1.0, 2.0], requires_grad=True)
@@ -174,8 +215,13 @@ def test_a_step_without_recording_is_not_the_one_with_it(first):
         assert w.numpy().tolist() == (before - 0.5 * before if wanted else before).tolist()
 
 
-double = tg.jit(lambda x: 2 * x)
-double.function.__name__ = double.function.__qualname__ = "double"
+@tg.jit
+def double(x):
+    return 2 * x
+
+
+def triple(x):
+    return 3 * x
 
 
 class Scaled:
@@ -195,6 +241,8 @@ def test_a_compiled_function_is_pickled_by_its_name_and_a_method_goes_with_its_o
     for other in (copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
         other.by.data = [5.0]
         assert [x.scale(tg.ones(1)).item() for x in (one, other, one)] == [3, 5, 3]
+    for other in (copy.deepcopy(tg.jit(triple)), pickle.loads(pickle.dumps(tg.jit(triple)))):
+        assert other(tg.ones(1)).item() == 3
     with pytest.raises((pickle.PicklingError, AttributeError)):
         pickle.dumps(tg.jit(lambda x: x))
 

@@ -238,6 +238,25 @@ def test_a_copy_records_the_steps_of_the_copied_optimizer(
     assert (second["effective_lr"][count:] != first["effective_lr"][count:]).all()
 
 
+def test_a_copy_of_the_recorder_alone_keeps_what_was_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dynamics, "ROOM", 2)
+    net = mlp()
+    optimizer = optim.SGD(net.parameters(), lr=0.1)
+    recorder = tg.NormRecorder(net, optimizer, every=1)
+    step = step_of(net, optimizer)
+    copies, tables = [], []
+    for seed in range(7):
+        copies.append(copy.copy(recorder))
+        state = recorder.__getstate__()
+        tables.append(recorder.table())
+        step(*batch(seed))
+        copies[-1].table()
+        assert (sum(state["_filled"]), len(state["_rates"])) == (sum(map(len, state["_record"])), min(seed, 1))
+    for one, table in zip(copies, tables, strict=True):
+        assert_array_equal(one.table(), table)
+    assert_array_equal(recorder.table()[: len(tables[-1])], tables[-1])
+
+
 def test_a_step_that_fails_is_not_recorded() -> None:
     net = mlp()
     optimizer = optim.SGD(net.parameters(), lr=0.3)

@@ -1,6 +1,7 @@
 """Every mistake is explained: what broke, the facts, and what to do."""
 
 import pickle
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -69,6 +70,12 @@ MISTAKES = {
     "no function to compile": (lambda x: tg.jit(3), DTypeError, "not a function"),
     "argnums": (lambda x: tg.grad(lambda y: y, argnums=1)(1.0), ShapeError, "argnums"),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [0.25, np.float32(0.25), np.array(0.25), tg.tensor(0.25), Fraction(1, 4)])
+def test_options_are_whatever_python_takes_for_a_number(number):
+    layer = tg.nn.BatchNorm1d(3, eps=number, momentum=number)
+    assert (layer.eps, layer.momentum, tg.nn.Dropout(number).p) == (0.25, 0.25, 0.25)
 
 
 @pytest.mark.parametrize(("mistake", "kind", "text"), MISTAKES.values(), ids=MISTAKES)

@@ -100,10 +100,12 @@ class NormRecorder:
         self.optimizer.watch(self, on=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy is made of; it records the steps of a copy of the optimizer."""
+        """What a copy is made of, as it is now; it records the steps of a copy of the optimizer."""
         with self._lock:
             record = [block[:count].copy() for block, count in zip(self._record, self._filled, strict=True)]
-            return {**vars(self), "_record": record, "_lock": None}
+            own: dict[str, Any] = {"_record": record, "_filled": [*self._filled], "_rates": {**self._rates}}
+            own["_notes"] = [tensor(notes._data) for notes in self._notes]
+            return {**vars(self), **own, "_count": tensor(self._count._data), "_lock": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _lock=threading.Lock())

@@ -385,7 +385,7 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
         raise DTypeError("only float32 and float64 tensors can require a gradient", {"dtype": array.dtype})
     over: Any = slot.over.get()
     if over is not None and isinstance(data, Tensor) and over.made(data):
-        return wrap(over.copied(data, array), requires_grad=requires_grad)
+        return wrap(over.copied(data, array), requires_grad=bool(requires_grad))
     if over is not None:
         over.constants.append(data)
-    return wrap(np.array(array, order="C"), requires_grad=requires_grad)
+    return wrap(np.array(array, order="C"), requires_grad=bool(requires_grad))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import threading
 import warnings
 import weakref
+from operator import attrgetter
 from sys import getrefcount
-from types import FunctionType, MethodType
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,11 +95,11 @@ class Compiled:
             return self.function(*args, **kwargs)
         leaves: list[Any] = []
         structure = apart((args, kwargs), leaves)
-        arrays, trained = [_plain(x) for x in leaves], [_trained(x) for x in leaves]
+        arrays, trained = [_plain(x) for x in leaves], _trained(leaves)
         key = (
             structure,
             recording(),
-            *[(x.shape, x.dtype.char, wants) for x, wants in zip(arrays, trained, strict=True)],
+            *[(x.shape, x.dtype.char, place) for x, place in zip(arrays, trained, strict=True)],
         )
         known = self.steps.setdefault(key, [])
         step = next((one for one in known if one.current()), None)
@@ -106,7 +108,7 @@ class Compiled:
                 step = next((one for one in known if one.current()), None)
                 if step is None:
                     return self._recorded(structure, arrays, leaves, known)
-        if len(arrays) == len(args) and not (kwargs or step.touched or any(trained)):
+        if len(arrays) == len(args) and not (kwargs or step.touched or any(place >= 0 for place in trained)):
             self.last = step
             self.hot = step if step.single and step.simple else None
         found = step.run(tuple(arrays))
@@ -117,7 +119,9 @@ class Compiled:
 
     def _recorded(self, structure: Any, arrays: list[Array], leaves: list[Any], known: list[Step]) -> Any:
         own = [np.asarray(x.data) for x in arrays]  # over a buffer: views of these have them as base, not the base of x
-        given = [wrap(array, requires_grad=_trained(x)) for x, array in zip(leaves, own, strict=True)]
+        given: list[Tensor] = []
+        for i, place in enumerate(_trained(leaves)):
+            given.append(given[place] if 0 <= place < i else wrap(own[i], requires_grad=place >= 0))
         args, kwargs = together(structure, iter(given))
         outside = Outside(self.function, (*args, *kwargs.values()))
         recorder = Recorder(own, leaves)
@@ -143,8 +147,13 @@ class Compiled:
         return together(shape, iter([_detached(x, recorder) for x in outputs]))[0]
 
     def __reduce__(self) -> Any:
-        """A function is pickled by its name, and copied as itself; a method goes with its object."""
-        return self.function.__qualname__ if isinstance(self.function, FunctionType) else (Compiled, (self.function,))
+        """One that a name leads to is pickled by that name, as a function is; others with what they compile."""
+        name = getattr(self.function, "__qualname__", "")
+        try:
+            named = attrgetter(name)(sys.modules[self.function.__module__])
+        except (AttributeError, KeyError):
+            named = None
+        return name if named is self else (Compiled, (self.function,))
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         """A compiled method: each object has steps of its own, and stays as long as its class."""
@@ -180,9 +189,10 @@ def _plain(x: Any) -> Array:
     return array if plain else np.array(array, array.dtype.type, order="C")
 
 
-def _trained(x: Any) -> bool:
-    """Whether an argument is a leaf that requires a gradient: the step may read it from `.grad`."""
-    return isinstance(x, Tensor) and x._wants and x._node is None
+def _trained(leaves: list[Any]) -> list[int]:
+    """For each argument that requires a gradient, where the same tensor is given first; -1 for others."""
+    first: dict[int, int] = {}
+    return [first.setdefault(id(x), i) if isinstance(x, Tensor) and x._wants else -1 for i, x in enumerate(leaves)]
 
 
 def _detached(x: Any, recorder: Recorder) -> Any:

@@ -10,6 +10,7 @@ from ..errors import DTypeError, ShapeError
 from ..functions import stack
 from ..slot import differentiated, slot
 from ..tensor import Tensor, tensor, wrap
+from ..walk import recording
 from .jit import Compiled
 from .trees import apart, together
 
@@ -74,7 +75,7 @@ def _one_after_another(function: Compiled, arrays: list[Array]) -> Any:
             into[done] = x._data
         done += 1
         step = function.last
-        if BEGIN <= done < n and step is not None and step.count == len(arrays):
+        if BEGIN <= done < n and step is not None and step.count == len(arrays) and step.recording is recording.get():
             done += step.run_each([x[done:] for x in arrays], [y[done:] for y in outputs])
         if done == n:
             return together(structure, iter([wrap(y) for y in outputs]))[0]

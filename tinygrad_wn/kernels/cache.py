@@ -85,21 +85,11 @@ class Code(JITCodeLibrary):  # type: ignore[misc]
     """Machine code from disk, and LLVM's text of it, which nobody has asked for yet."""
 
     _shared_module: Any = None
-
-    @classmethod
-    def _unserialize(cls, codegen: Any, state: Any) -> Any:
-        name, symbols, (code, text) = state
-        self = cls(codegen, name)
-        self.text = text
-        self.enable_object_caching()
-        self._set_compiled_object(code)
-        self._finalize_final_module()
-        codegen._engine._defined_symbols |= symbols
-        return self
+    text: bytes = b""
 
     def _get_module_for_linking(self) -> Any:
         if self._shared_module is None:
-            self._shared_module = binding.parse_bitcode(self.text)
+            self._shared_module, self.text = binding.parse_bitcode(self.text), b""
         return self._shared_module
 
 
@@ -108,19 +98,21 @@ class Stored(caching.CompileResultCacheImpl):  # type: ignore[misc]
 
     def reduce(self, result: Any) -> Any:
         """What is kept of a compiled function."""
-        (name, _, data), *rest = super().reduce(result)
         module = result.library._get_module_for_linking()
         names = {x.name for some in (module.functions, module.global_variables) for x in some if not x.is_declaration}
-        return (name, names, data), *rest
+        return names, *super().reduce(result)
 
     def rebuild(self, target_context: Any, payload: Any) -> Any:
-        """The compiled function."""
-        codegen = target_context.codegen()
-        codegen._library_class = Code
-        try:
-            return super().rebuild(target_context, payload)
-        finally:
-            del codegen._library_class
+        """The compiled function: Numba reads nothing instead of the text, and is told what is defined in it."""
+        names, (name, kind, (code, text)), *rest = payload
+        target_context.codegen()._engine._defined_symbols |= names
+        result = super().rebuild(target_context, ((name, kind, (code, NOTHING)), *rest))
+        library = result.library
+        library.__class__, library.text, library._shared_module = Code, text, None
+        return result
+
+
+NOTHING = binding.parse_assembly("").as_bitcode()
 
 
 def keep_on_disk(compiled: Any) -> None:

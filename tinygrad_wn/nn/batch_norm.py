@@ -10,7 +10,7 @@ from ..errors import DTypeError, ShapeError, ValueRangeError
 from ..ops.batch import center, running_update, standardize
 from ..ops.elementwise import sqrt
 from ..tensor import Tensor, tensor
-from .module import Module
+from .module import Module, number
 
 if TYPE_CHECKING:
     from ..domains import Shape
@@ -27,9 +27,7 @@ class _Batch(Module):
             raise DTypeError(f"{name}: num_features must be an integer", {"given": repr(num_features)})
         if num_features < 1:
             raise ShapeError(f"{name}: num_features must be at least 1", {"given": num_features})
-        if momentum is not None and not (
-            isinstance(momentum, int | float | np.integer | np.floating) and 0 <= momentum <= 1
-        ):
+        if momentum is not None and not (0 <= number(momentum) <= 1):
             hint = "it is the share of the newest batch; None gives each batch the same"
             raise ValueRangeError(
                 f"{name}: momentum must be None, or from 0 to 1", {"given": repr(momentum)}, hint=hint
@@ -131,7 +129,7 @@ class BatchNorm1d(_Batch):
         dtype: Any = "float32",
     ) -> None:
         super().__init__(num_features, momentum, dtype)
-        if not (isinstance(eps, int | float | np.integer | np.floating) and 0 < eps < np.inf):
+        if not 0 < number(eps) < np.inf:
             raise ValueRangeError("BatchNorm1d: eps must be above 0 and finite", {"given": repr(eps)})
         self.eps = float(eps)
         self.weight = self._filled(1, requires_grad=True) if affine else None

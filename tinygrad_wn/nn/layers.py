@@ -15,7 +15,7 @@ from ..ops.random import dropout
 from ..slot import depends_on_attributes, each_step
 from ..tensor import Tensor, tensor
 from .init import he_uniform
-from .module import Module
+from .module import Module, number
 from .weight_norm import WeightNorm, effective
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5, rng: int | np.random.Generator | None = None) -> None:
-        if not (isinstance(p, int | float | np.integer | np.floating) and 0 <= p < 1):
+        if not 0 <= number(p) < 1:
             raise ValueRangeError(
                 "Dropout: p must be at least 0 and below 1", {"p": repr(p)}, hint="p = 0 drops nothing"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from reprlib import recursive_repr
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
@@ -164,6 +165,14 @@ class Module:
             return f"{type(self).__name__}({options})"
         lines = textwrap.indent("\n".join([options, *inside] if options else inside), "  ")
         return f"{type(self).__name__}(\n{lines}\n)"
+
+
+def number(given: Any) -> float:
+    """What an option says; NaN, which is in no range, where it is no number."""
+    try:
+        return math.nan if isinstance(given, str) else float(given)
+    except (TypeError, ValueError):
+        return math.nan
 
 
 def _inside(module: Module) -> Iterator[tuple[str, Part]]:
