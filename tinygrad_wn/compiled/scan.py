@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..domains import Array
-
-BEGIN = 2
-"""Calls after which a compiled function knows its step: one records it, the next finds it."""
+    from .step import Step
 
 
 def scan(function: Callable[..., Any], *stacked: Any) -> Any:
@@ -66,17 +64,26 @@ def _tensors(result: Any) -> tuple[Any, list[Tensor]]:
 
 
 def _one_after_another(function: Compiled, arrays: list[Array]) -> Any:
-    n = len(arrays[0])
-    structure, leaves = _tensors(function(*[x[:1].reshape(x.shape[1:]) for x in arrays]))
-    outputs = [np.empty((n, *x.shape), x.dtype) for x in leaves]
-    done = 0
+    n, done = len(arrays[0]), 0
+    structure: Any = None
+    outputs: list[Array] = []
     while True:
+        step = function.last
+        if step is not None and _fits(step, arrays) and n - done > 1:
+            if not outputs:
+                structure, outputs = step.structure, [np.empty((n, *shape), dtype) for shape, dtype in step.shapes]
+            if step.structure == structure and step.shapes == [(y.shape[1:], y.dtype) for y in outputs]:
+                done += step.run_each([x[done:] for x in arrays], [y[done:] for y in outputs])
+        if done == n:
+            return together(structure, iter([wrap(y) for y in outputs]))[0]
+        structure, leaves = _tensors(function(*[x[done : done + 1].reshape(x.shape[1:]) for x in arrays]))
+        outputs = outputs or [np.empty((n, *x.shape), x.dtype) for x in leaves]
         for into, x in zip(outputs, leaves, strict=True):
             into[done] = x._data
         done += 1
-        step = function.last
-        if BEGIN <= done < n and step is not None and step.count == len(arrays) and step.recording is recording.get():
-            done += step.run_each([x[done:] for x in arrays], [y[done:] for y in outputs])
-        if done == n:
-            return together(structure, iter([wrap(y) for y in outputs]))[0]
-        _, leaves = _tensors(function(*[x[done : done + 1].reshape(x.shape[1:]) for x in arrays]))
+
+
+def _fits(step: Step, arrays: list[Array]) -> bool:
+    """Whether a step takes such entries, as things are, and gives nothing but tensors that it computes."""
+    whole = 0 < len(step.leaves) == len(step.outputs) and step.recording is recording.get()
+    return whole and step.forms == [(x.shape[1:], x.dtype) for x in arrays]
