@@ -36,6 +36,22 @@ assert (product(a, b).numpy() == before).all()
 """
 
 
+def trained_square(lr):
+    """A parameter, and a compiled step of gradient descent on Σ x w²."""
+    w = tg.tensor([1.0, 2.0], requires_grad=True)
+    optimizer = tg.optim.SGD([w], lr=lr)
+
+    @tg.jit
+    def step(x):
+        optimizer.zero_grad()
+        loss = (x * w * w).sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return w, step
+
+
 @pytest.mark.once
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="tells how much memory a process has on Linux only")
 @pytest.mark.parametrize("threads", [1, 2])
@@ -102,16 +118,7 @@ def test_a_result_comes_without_what_was_done_to_the_one_before():
 
 
 def test_a_graph_from_before_a_step_that_writes_refuses_and_one_from_after_does_not():
-    w = tg.tensor([1.0, 2.0], requires_grad=True)
-    optimizer = tg.optim.SGD([w], lr=0.1)
-
-    @tg.jit
-    def step(x):
-        optimizer.zero_grad()
-        loss = (x * w * w).sum()
-        loss.backward()
-        optimizer.step()
-        return loss
+    w, step = trained_square(lr=0.1)
 
     for _ in range(4):
         early = (w * w).sum()
@@ -191,16 +198,7 @@ def test_a_scan_runs_no_step_that_was_recorded_otherwise():
 
 @pytest.mark.parametrize("first", [False, True])
 def test_a_step_without_recording_is_not_the_one_with_it(first):
-    w = tg.tensor([1.0, 2.0], requires_grad=True)
-    optimizer = tg.optim.SGD([w], lr=0.25)
-
-    @tg.jit
-    def step(x):
-        optimizer.zero_grad()
-        loss = (x * w * w).sum()
-        loss.backward()
-        optimizer.step()
-        return loss
+    w, step = trained_square(lr=0.25)
 
     sides = [tg.jit(lambda x: x + w * (1 if (x * w).requires_grad else 0)), step]
     for wanted in (first, first, not first, not first, first, True):

@@ -18,6 +18,8 @@ _generator = [np.random.default_rng()]
 def seed(n: int) -> None:
     """Start the package's random generator anew from a number.
 
+    Raises ValueRangeError for what is no seed to NumPy, as a number below 0 is none.
+
     >>> tg.seed(0)
     >>> first = tg.randn(2)
     >>> tg.seed(0)
