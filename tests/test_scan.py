@@ -145,3 +145,18 @@ def test_a_scan_inside_a_compiled_step_is_part_of_it() -> None:
     outer = tg.jit(lambda xs: tg.scan(lambda x: x * w, xs).sum())
     for _ in range(2):
         assert outer(tg.tensor([1.0, 2.0, 4.0])).item() == 14.0
+
+
+@pytest.mark.parametrize("warm", [0, 1, 3])
+def test_a_scan_is_not_misled_by_the_step_of_the_calls_before(warm):
+    many, w = [2], tg.tensor([7.0])
+    alone, beside = tg.jit(lambda x: x[: many[0]] * 2), tg.jit(lambda x: (x[: many[0]] * 2, w))
+    for size, count in ((4, 2), (5, 3), (5, 2), (4, 3)):
+        many[0] = count
+        for _ in range(warm):
+            alone(tg.ones(9 - size))
+        rows = np.arange(6 * size, dtype=np.float32).reshape(6, size)
+        for _ in range(2):
+            found = tg.scan(alone, rows), *tg.scan(beside, rows)
+            for y, expected in zip(found, (2 * rows[:, :count], 2 * rows[:, :count], [[7]] * 6), strict=True):
+                np.testing.assert_array_equal(y.numpy(), expected)

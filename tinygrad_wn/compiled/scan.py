@@ -70,10 +70,11 @@ def _one_after_another(function: Compiled, arrays: list[Array]) -> Any:
     while True:
         step = function.last
         if step is not None and _fits(step, arrays) and n - done > 1:
-            if not outputs:
-                structure, outputs = step.structure, [np.empty((n, *shape), dtype) for shape, dtype in step.shapes]
-            if step.structure == structure and step.shapes == [(y.shape[1:], y.dtype) for y in outputs]:
-                done += step.run_each([x[done:] for x in arrays], [y[done:] for y in outputs])
+            made = outputs or [np.empty((n, *shape), dtype) for shape, dtype in step.shapes]
+            if step.shapes == [(y.shape[1:], y.dtype) for y in made]:
+                ran = step.run_each([x[done:] for x in arrays], [y[done:] for y in made])
+                if ran:  # else the step is not the one of today, nor its results
+                    structure, outputs, done = step.structure, made, done + ran
         if done == n:
             return together(structure, iter([wrap(y) for y in outputs]))[0]
         structure, leaves = _tensors(function(*[x[done : done + 1].reshape(x.shape[1:]) for x in arrays]))
