@@ -77,6 +77,9 @@ def test_joined_updates_give_the_bits_of_those_that_are_not(name, shape, dtype, 
 @example(0, np.float32, 70, 20, 0, False)
 @example(1, np.float32, 5, 1, 3, False)
 @example(2, np.float32, 66, 33, -100, False)
+@example(3, np.float32, 130, 2, 0, False)
+@example(4, np.float32, 64, 15, 0, False)
+@example(5, np.float32, 3, 48, 0, False)
 def test_one_pass_gives_the_bits_of_two(seed, dtype, rows, count, power, mixed):
     """Of pullback and update; rows of all sizes, some of which float32 does not do for."""
     rng, size = np.random.default_rng(seed), np.dtype(dtype).itemsize

@@ -6,7 +6,7 @@ Formulas as in `ops/update.py`, term for term. Arrays and numbers come as tuples
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
 from numba import types
@@ -16,6 +16,9 @@ from .jit import kernel
 from .rows import slope_of_v
 from .tiles import first_lanes, load_some, store_some
 from .vector import REAL, SIZE, VECTOR_BYTES, WORD, counted, load, piece, roots, splat, store, word
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def _compared(at: Any, old: Any, new: Any) -> list[Any]:
@@ -105,6 +108,18 @@ def updated(
     return given[0], new[0]
 
 
+def each_vector(at: Any, count: Any, lanes: int, turn: Callable[[Any, Any], None]) -> None:
+    """Emit `turn(i, None)` for the whole vectors of `count` numbers, and `turn(i, flags)` for what is left."""
+
+    def whole(i: Any, _: list[Any]) -> list[Any]:
+        turn(i, None)
+        return []
+
+    i, _ = counted(at, word(0), count, lanes, [], whole)
+    with at.if_then(at.icmp_signed("<", i, count)):
+        turn(i, first_lanes(at, at.sub(count, i), lanes))
+
+
 def starts_of(context: Any, at: Any, kinds: Any, arrays: Any) -> list[Any]:
     """Addresses of the arrays of a tuple."""
     parts = zip(kinds, cgutils.unpack_tuple(at, arrays), strict=True)
@@ -118,44 +133,25 @@ def numbers_of(context: Any, at: Any, kinds: Any, numbers: Any, dtype: Any) -> l
     return [splat(at, context.cast(at, x, kind, dtype), vector) for kind, x in parts]
 
 
-def _updated(*, turned: bool) -> Any:
-    """Make the piece that updates a row of `count` numbers, `place` bytes after the beginning of each array.
+@piece
+def update_row(_typing: Any, arrays: Any, numbers: Any, place: Any, count: Any) -> Any:
+    """Update `count` numbers side by side, `place` bytes after the beginning of each array; the last has slopes."""
+    dtype = arrays[0].dtype
+    size, lanes = SIZE[dtype], VECTOR_BYTES // SIZE[dtype]
+    vector, formula = ir.VectorType(REAL[dtype], lanes), FORMULAS[len(arrays), len(numbers)]
 
-    The last of the arrays has slopes, or, if it is to be turned, ∇w, of which ∇v is factor·((∇w - high·v) - low·v).
-    """
+    def build(context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
+        given, values, place, count = arguments
+        starts = [at.add(start, place) for start in starts_of(context, at, arrays, given)]
+        values = numbers_of(context, at, numbers, values, dtype)
 
-    def emit(_typing: Any, arrays: Any, numbers: Any, place: Any, count: Any, high: Any, low: Any, factor: Any) -> Any:
-        dtype = arrays[0].dtype
-        real, size = REAL[dtype], SIZE[dtype]
-        lanes = VECTOR_BYTES // size
-        vector = ir.VectorType(real, lanes)
-        formula = FORMULAS[len(arrays), len(numbers)]
+        def turn(i: Any, flags: Any) -> None:
+            updated(at, formula, [at.add(start, at.mul(i, word(size))) for start in starts], values, flags, [], vector)
 
-        def build(context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
-            given, values, place, count, high, low, factor = arguments
-            starts = [at.add(start, place) for start in starts_of(context, at, arrays, given)]
-            values = numbers_of(context, at, numbers, values, dtype)
-            factors = [splat(at, x, vector) for x in (high, low, factor)] if turned else []
+        each_vector(at, count, lanes, turn)
+        return context.get_dummy_value()
 
-            def turn(i: Any, flags: Any) -> None:
-                places = [at.add(start, at.mul(i, word(size))) for start in starts]
-                updated(at, formula, places, values, flags, factors, vector)
-
-            def whole(i: Any, _: list[Any]) -> list[Any]:
-                turn(i, None)
-                return []
-
-            i, _ = counted(at, word(0), count, lanes, [], whole)
-            with at.if_then(at.icmp_signed("<", i, count)):
-                turn(i, first_lanes(at, at.sub(count, i), lanes))
-            return context.get_dummy_value()
-
-        return types.void(arrays, numbers, types.int64, types.int64, *[dtype] * 3), build
-
-    return piece(emit)
-
-
-update_row, update_row_across = _updated(turned=False), _updated(turned=True)
+    return types.void(arrays, numbers, types.int64, types.int64), build
 
 
 @kernel
@@ -168,5 +164,4 @@ def adam_numbers(rate: Any, step: Any, beta1: Any, beta2: Any, eps: Any) -> Any:
 @kernel
 def update(arrays: Any, numbers: Any) -> None:
     """New values of all arrays but the last, which has slopes; all numbers of an array lie side by side."""
-    one = arrays[0].dtype.type(1)
-    update_row(arrays, numbers, 0, arrays[0].size, one, one, one)
+    update_row(arrays, numbers, 0, arrays[0].size)

@@ -18,6 +18,17 @@ DOTS = (4, 5) if VECTOR_BYTES == 64 else (2, 5)
 """Rows and columns of the largest block of dot products that fits."""
 
 
+def _multiples(at: Any, step: Any, count: int) -> list[Any]:
+    """0, step, 2·step, … for a loop: odd ones in registers, where nobody sees what they are, even ones twice others.
+
+    LLVM would add them up again in each turn, one after the other: a tile of 16 rows takes 1.1 to 1.25 times as long.
+    """
+    hidden, found = ir.InlineAsm(ir.FunctionType(WORD, [WORD]), "", "=r,0"), [word(0), step]
+    for i in range(2, count):
+        found.append(at.call(hidden, [at.mul(step, word(i))]) if i % 2 else at.mul(found[i // 2], word(2)))
+    return found
+
+
 class Tile:
     """Emits a tile of a product: `rows` rows of `columns` vectors, whose sums stay in registers while k runs."""
 
@@ -38,6 +49,7 @@ class Tile:
         """start + a·b. a is read number by number through any steps, b in whole vectors."""
         at, vector = self.at, self.vector
         first = [self.load(start, j) for j in range(self.columns)]
+        below = _multiples(at, a_row, self.rows)
         before, turn, after = at.block, at.append_basic_block("turn"), at.append_basic_block("after")
         at.cbranch(at.icmp_signed(">", k_end, word(0)), turn, after)
         at.position_at_end(turn)
@@ -46,7 +58,7 @@ class Tile:
         loaded = [self.load(b_now, j) for j in range(self.columns)]
         sums: list[list[Any]] = []
         for i, row in enumerate(held):
-            every = splat(at, load(at, at.add(a_now, at.mul(a_row, word(i))), self.real, self.size), vector)
+            every = splat(at, load(at, at.add(a_now, below[i]), self.real, self.size), vector)
             sums.append(
                 [at.fadd(at.fmul(every, x, flags=FUSED), t, flags=FUSED) for x, t in zip(loaded, row, strict=True)]
             )
