@@ -10,6 +10,9 @@ from test_dynamics_compiled import RULES, call, types_of
 import tinygrad_wn as tg
 from tinygrad_wn import nn, optim
 from tinygrad_wn.kernels import equation_3, rules, steps
+from tinygrad_wn.kernels.measure import ROWS
+from tinygrad_wn.kernels.room import NEAR
+from tinygrad_wn.kernels.vector import VECTOR_BYTES
 
 pytestmark = pytest.mark.once
 
@@ -100,6 +103,13 @@ def test_one_pass_gives_the_bits_of_two(seed, dtype, rows, count, power, mixed):
         call(steps.pull_back_and_update, kinds, size, slopes[0], kept, g, tuple(one), numbers)
         for x, y in zip((slopes[0], *one[:-1]), (slopes[1], *two[:-1]), strict=True):
             np.testing.assert_array_equal(x, y)
+
+
+def test_factors_of_narrow_rows_have_room_on_the_stack():
+    """Three areas, for as many rows as a block has and a vector behind them."""
+    lanes = VECTOR_BYTES // 4
+    taken = 3 * ((ROWS + 1) * lanes) + steps.SPREAD
+    assert 4 * taken <= NEAR
 
 
 @pytest.mark.parametrize(("name", "joined"), [("roll", True), ("adapt", False)])
