@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba import types
 
 from .jit import inlined, kernel
-from .tiles import first_lanes, load_some, store_some
+from .tiles import each_vector, first_lanes, load_some, store_some
 from .vector import (
     FUSED,
     INDEX,
@@ -163,17 +163,16 @@ def _along(at: Any, size: int, to: Any, starts: list[Any], count: Any, value: Ca
     many = VECTOR_BYTES // size
     vector = ir.VectorType(real, many)
 
-    def turn(i: Any, _: list[Any]) -> list[Any]:
+    def turn(i: Any, flags: Any) -> None:
         offset = at.mul(i, word(size))
-        numbers = [load(at, at.add(start, offset), vector, size) for start in starts]
-        store(at, value(*numbers), at.add(to, offset), size)
-        return []
+        if flags is None:
+            numbers = [load(at, at.add(start, offset), vector, size) for start in starts]
+            store(at, value(*numbers), at.add(to, offset), size)
+        else:
+            numbers = [load_some(at, at.add(start, offset), vector, flags, size) for start in starts]
+            store_some(at, value(*numbers), at.add(to, offset), flags, size)
 
-    i, _ = counted(at, word(0), count, many, [], turn)
-    with at.if_then(at.icmp_signed("<", i, count)):
-        offset, flags = at.mul(i, word(size)), first_lanes(at, at.sub(count, i), many)
-        numbers = [load_some(at, at.add(start, offset), vector, flags, size) for start in starts]
-        store_some(at, value(*numbers), at.add(to, offset), flags, size)
+    each_vector(at, count, many, turn)
 
 
 def _stretch(scaled: bool) -> Any:

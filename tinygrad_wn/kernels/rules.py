@@ -6,7 +6,7 @@ Formulas as in `ops/update.py`, term for term. Arrays and numbers come as tuples
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llvmlite import ir
 from numba import types
@@ -14,11 +14,8 @@ from numba.core import cgutils
 
 from .jit import kernel
 from .rows import slope_of_v
-from .tiles import first_lanes, load_some, store_some
-from .vector import REAL, SIZE, VECTOR_BYTES, WORD, counted, load, piece, roots, splat, store, word
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from .tiles import each_vector, load_some, store_some
+from .vector import REAL, SIZE, VECTOR_BYTES, WORD, load, piece, roots, splat, store, word
 
 
 def _compared(at: Any, old: Any, new: Any) -> list[Any]:
@@ -106,18 +103,6 @@ def updated(
         else:
             store_some(at, x, to, flags, size)
     return given[0], new[0]
-
-
-def each_vector(at: Any, count: Any, lanes: int, turn: Callable[[Any, Any], None]) -> None:
-    """Emit `turn(i, None)` for the whole vectors of `count` numbers, and `turn(i, flags)` for what is left."""
-
-    def whole(i: Any, _: list[Any]) -> list[Any]:
-        turn(i, None)
-        return []
-
-    i, _ = counted(at, word(0), count, lanes, [], whole)
-    with at.if_then(at.icmp_signed("<", i, count)):
-        turn(i, first_lanes(at, at.sub(count, i), lanes))
 
 
 def starts_of(context: Any, at: Any, kinds: Any, arrays: Any) -> list[Any]:

@@ -15,8 +15,8 @@ from .equation_3 import across_factors, pull_back_apart
 from .jit import kernel
 from .measure import ROWS
 from .room import near
-from .rules import FORMULAS, each_vector, numbers_of, starts_of, update_row, updated
-from .tiles import first_lanes
+from .rules import FORMULAS, numbers_of, starts_of, update_row, updated
+from .tiles import each_vector, first_lanes
 from .vector import REAL, SIZE, VECTOR_BYTES, counted, load, piece, size_of, splat, store, word
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ SPREAD = 5 * ROWS
 """Where, in the room of `across_factors`, factors are spread over the numbers of narrow rows."""
 
 
-class Rows:
+class RowUpdate:
     """Emits the update of rows of `count` numbers: `turn` updates a vector of them, `factors` make ∇v of ∇w."""
 
     def __init__(self, at: Any, dtype: Any, turn: Callable[..., None], count: Any, rows: Any, factors: Any) -> None:
@@ -107,7 +107,7 @@ def _update_rows(_typing: Any, arrays: Any, numbers: Any, place: Any, count: Any
             places = [at.add(start, at.mul(i, word(size))) for start in starts]
             updated(at, formula, places, values, flags, by, every.vector)
 
-        every = Rows(at, dtype, turn, count, *rest)
+        every = RowUpdate(at, dtype, turn, count, *rest)
         with at.if_else(at.icmp_signed("<", count, word(every.lanes))) as (narrow, wide):
             with narrow:
                 every.narrow()

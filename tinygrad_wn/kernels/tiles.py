@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -265,6 +266,18 @@ def first_lanes(at: Any, count: Any, lanes: int) -> Any:
     """Flags for the first `count` lanes of a vector."""
     words = ir.VectorType(WORD, lanes)
     return at.icmp_signed("<", ir.Constant(words, list(range(lanes))), splat(at, count, words))
+
+
+def each_vector(at: Any, count: Any, lanes: int, turn: Callable[[Any, Any], None]) -> None:
+    """Emit `turn(i, None)` for the whole vectors of `count` numbers, and `turn(i, flags)` for what is left."""
+
+    def whole(i: Any, _: list[Any]) -> list[Any]:
+        turn(i, None)
+        return []
+
+    i, _ = counted(at, word(0), count, lanes, [], whole)
+    with at.if_then(at.icmp_signed("<", i, count)):
+        turn(i, first_lanes(at, at.sub(count, i), lanes))
 
 
 def _masked(at: Any, what: str, kind: Any, size: int, form: Any) -> Any:
