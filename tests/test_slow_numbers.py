@@ -44,15 +44,7 @@ def test_the_processor_says_so() -> None:
     assert not meets_one(lambda: tg.add(large, large))
 
 
-@pytest.mark.parametrize("normed", [True, False], ids=["weight norm", "plain"])
-@pytest.mark.parametrize("widths", [(2, 16, 2), (9, 33, 10), (64, 32, 5)])
-def test_a_compiled_step(widths: tuple[int, int, int], normed: bool) -> None:
-    rng = np.random.default_rng(0)
-    i, h, o = widths
-    model: nn.Module = nn.Sequential(nn.Linear(i, h, rng=0), nn.ReLU(), nn.Linear(h, o, rng=1))
-    model = nn.weight_norm(model) if normed else model
-    optimizer = optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-
+def compiled(model: nn.Module, optimizer: optim.Optimizer) -> Callable[[tg.Tensor, tg.Tensor], tg.Tensor]:
     @tg.jit
     def step(x: tg.Tensor, y: tg.Tensor) -> tg.Tensor:
         optimizer.zero_grad()
@@ -61,7 +53,36 @@ def test_a_compiled_step(widths: tuple[int, int, int], normed: bool) -> None:
         optimizer.step()
         return loss
 
+    return step
+
+
+@pytest.mark.parametrize("normed", [True, False], ids=["weight norm", "plain"])
+@pytest.mark.parametrize("widths", [(2, 16, 2), (9, 33, 10), (64, 32, 5)])
+def test_a_compiled_step(widths: tuple[int, int, int], normed: bool) -> None:
+    rng = np.random.default_rng(0)
+    i, h, o = widths
+    model: nn.Module = nn.Sequential(nn.Linear(i, h, rng=0), nn.ReLU(), nn.Linear(h, o, rng=1))
+    model = nn.weight_norm(model) if normed else model
+    step = compiled(model, optim.SGD(model.parameters(), lr=0.01, momentum=0.9))
     x, y = tg.tensor(rng.standard_normal((20, i)), "float32"), tg.tensor(rng.integers(0, o, 20))
     for _ in range(3):
+        step(x, y)
+    assert not any(meets_one(lambda: step(x, y)) for _ in range(20))
+
+
+@pytest.mark.parametrize("size", [1e-2, 1e-16, 1e-18, 1e-20])
+def test_adam_where_no_input_reaches_v(size: float) -> None:
+    """There ∇v has a part along v alone, however small v is, and Adam makes it smaller."""
+    rng = np.random.default_rng(0)
+    layer = nn.Linear(24, 5, rng=0)
+    v = layer.weight.numpy().copy()
+    v[:, ::2] = size * np.sign(v[:, ::2])
+    layer.weight.data = v
+    model = nn.weight_norm(layer)
+    step = compiled(model, optim.Adam(model.parameters(), lr=1e-3))
+    inputs = rng.standard_normal((20, 24))
+    inputs[:, ::2] = 0
+    x, y = tg.tensor(inputs, "float32"), tg.tensor(rng.integers(0, 5, 20))
+    for _ in range(2000):
         step(x, y)
     assert not any(meets_one(lambda: step(x, y)) for _ in range(20))

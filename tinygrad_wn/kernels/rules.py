@@ -27,12 +27,15 @@ def _chosen(at: Any, number: Any, x: Any, other: Any) -> Any:
     return at.select(at.fcmp_unordered("!=", number, ir.Constant(number.type, None)), x, other)
 
 
-def _settled(at: Any, x: Any) -> Any:
-    """x, and 0 where its exponent has no bits: where it is not a normal number."""
-    bits, exponent = (32, 0xFF << 23) if x.type.element == ir.FloatType() else (64, 0x7FF << 52)
+def _settled(at: Any, x: Any, *, squared: bool = False) -> Any:
+    """x, and 0 where its exponent says that it is not a normal number; or that a 16 384th of its square is not."""
+    bits, fraction = (32, 23) if x.type.element == ir.FloatType() else (64, 52)
     words = ir.VectorType(ir.IntType(bits), x.type.count)
-    found = at.and_(at.bitcast(x, words), ir.Constant(words, [exponent] * x.type.count))
-    return at.select(at.icmp_unsigned("==", found, ir.Constant(words, None)), ir.Constant(x.type, None), x)
+    exponents = 2 ** (bits - 1) - 2**fraction
+    least = (2 ** (bits - fraction - 3) + 7 if squared else 1) << fraction
+    found = at.and_(at.bitcast(x, words), ir.Constant(words, [exponents] * x.type.count))
+    small = at.icmp_unsigned("<", found, ir.Constant(words, [least] * x.type.count))
+    return at.select(small, ir.Constant(x.type, None), x)
 
 
 def _slope(at: Any, p: Any, g: Any, decay: Any = None) -> Any:
@@ -52,7 +55,7 @@ def _rolled(at: Any, p: Any, m: Any, g: Any, rate: Any, momentum: Any, *more: An
 
 def _adapted(at: Any, p: Any, m: Any, s: Any, g: Any, *numbers: Any) -> list[Any]:
     pace, rise, beta1, beta2, new1, new2, eps, *decays = numbers
-    slope = _slope(at, p, g, *decays[1:])
+    slope = _settled(at, _slope(at, p, g, *decays[1:]), squared=True)
     m = _settled(at, at.fadd(at.fmul(beta1, m), at.fmul(new1, slope)))
     s = _settled(at, at.fadd(at.fmul(beta2, s), at.fmul(at.fmul(new2, slope), slope)))
     kept = _chosen(at, decays[0], at.fsub(p, at.fmul(decays[0], p)), p) if decays else p
