@@ -2,6 +2,7 @@
 
 import functools
 import random
+from collections import defaultdict, deque
 from importlib import import_module
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from tinygrad_wn import nn
 
 pytestmark = pytest.mark.once
 
-SETTINGS, SEEN = {"rate": 0.5}, []
+SETTINGS, SEEN, LONG, BY_NAME, LAST, NAMES = {"rate": 0.5}, [], [0] * 5000, defaultdict(list), deque(maxlen=2), {"a"}
+RNG, OLD, COUNTS = np.random.default_rng(0), np.random.RandomState(0), np.zeros(3, np.float32)
 X = tg.tensor([1.0, -2.0, 4.0])
 
 
@@ -61,6 +63,31 @@ class Keeps(nn.Module):
         return self.last
 
 
+class Appears(nn.Module):
+    """A module that keeps what it computed, in an attribute that it had not before."""
+
+    def forward(self, x):
+        self.output = x * 2
+        return self.output
+
+
+class Draws:
+    """An object with a generator of its own."""
+
+    def __init__(self):
+        self.random, self.python = np.random.default_rng(0), random.Random(0)
+
+    def noisy(self, x):
+        return x + self.random.standard_normal(3).astype(np.float32)
+
+    def choosy(self, x):
+        return x * self.python.choice([1.0, 2.0])
+
+    def keeps(self, x):
+        self.loss = (x * 2).sum()
+        return self.loss
+
+
 class Counts(nn.Module):
     """A module that counts its calls."""
 
@@ -72,15 +99,65 @@ class Counts(nn.Module):
         return x * 2
 
 
+def fills(x):
+    BY_NAME["loss"].append(x * 2)
+    return x * 2
+
+
+def pushes(x):
+    LAST.append(x * 2)
+    return x * 2
+
+
+def adds_a_name(x):
+    NAMES.add("b")
+    return x * 2
+
+
+def appends_to_many(x):
+    LONG.append(x * 2)
+    return x * 2
+
+
+def counts_in_an_array(x):
+    COUNTS[0] += 1
+    return x * COUNTS
+
+
+def from_nowhere(x):
+    return x + np.random.default_rng().standard_normal(3).astype(np.float32)
+
+
+def draws_with(rng, x):
+    return x * rng.uniform()
+
+
 WRITES = {
     "a number of a closure": (written(), "count is written to", "        count += 1"),
     "an item of a dict": (writes_dict, "a dict is changed", "def writes_dict"),
     "a list": (appends, "a list is changed", "def appends"),
+    "a list in a defaultdict": (fills, "a dict is changed", "def fills"),
+    "a deque": (pushes, "a deque is changed", "def pushes"),
+    "a set": (adds_a_name, "a set is changed", "def adds_a_name"),
+    "a long list": (appends_to_many, "a list is changed", "def appends_to_many"),
+    "an array": (counts_in_an_array, "an array is changed", "def counts_in_an_array"),
     "an attribute": (Scaled().counts, "count is written to", "self.count += 1"),
     "a tensor kept by a module": (Keeps(), "last is written to", "self.last = x * 2"),
+    "a tensor in a new attribute of a module": (Appears(), "output is written to", "self.output = x * 2"),
+    "a tensor in a new attribute": (Draws().keeps, "loss is written to", "self.loss = (x * 2).sum()"),
     "a count of a module": (lambda x: nn.Sequential(Counts())(x) + COUNTER(x), "calls is written", "self.calls += 1"),
     "Python's random numbers": (lambda x: x * random.random(), "random numbers are drawn", "random.random()"),
     "NumPy's random numbers": (lambda x: x * vars(np.random)["normal"](), "random numbers are drawn", '["normal"]()'),
+    "a generator": (lambda x: x * RNG.uniform(), "random numbers are drawn", "RNG.uniform()"),
+    "an old generator": (lambda x: x * OLD.uniform(), "random numbers are drawn", "OLD.uniform()"),
+    "a generator in an attribute": (Draws().noisy, "random numbers are drawn", "def noisy"),
+    "a generator of Python": (Draws().choosy, "random numbers are drawn", "def choosy"),
+    "a generator that is an argument": (
+        functools.partial(draws_with, RNG),
+        "random numbers are drawn",
+        "def draws_with",
+    ),
+    "a generator without a seed": (from_nowhere, "generator without a seed", "np.random.default_rng().standard"),
     "the package's random numbers": (lambda x: x * tg.randn(3), "drawing random numbers", "tg.randn(3)"),
 }
 COUNTER = Counts()
@@ -101,6 +178,39 @@ def test_a_global_number_that_is_written_to_is_refused_with_its_line(tmp_path, m
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(tg.errors.CompileError, match=r"count is written to(.|\n)*steps\.py:4"):
         tg.jit(import_module("counting_steps").step)(X)
+
+
+def test_a_generator_that_is_an_argument_is_refused():
+    with pytest.raises(tg.errors.CompileError, match="random numbers are drawn"):
+        tg.jit(draws_with)(np.random.default_rng(0), X)
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+def test_dropout_may_draw_from_a_generator_and_the_step_may_not(noisy):
+    rng = np.random.default_rng(0)
+    thin = nn.Dropout(0.5, rng=rng)
+
+    def function(x):
+        scale = 1 + rng.uniform() if noisy else 2.0 + 0.0 * len(str(rng))
+        return thin(x) * scale
+
+    if noisy:
+        with pytest.raises(tg.errors.CompileError, match="random numbers are drawn"):
+            tg.jit(function)(X)
+    else:
+        step = tg.jit(function)
+        found = [step(X).numpy().copy() for _ in range(8)]
+        rng.bit_generator.state = np.random.default_rng(0).bit_generator.state
+        np.testing.assert_array_equal(found, [function(X).numpy() for _ in range(8)])
+
+
+def test_a_generator_with_a_seed_gives_the_same_in_each_call():
+    def function(x):
+        return x * np.random.default_rng(3).standard_normal(3).astype(np.float32)
+
+    step = tg.jit(function)
+    for _ in range(2):
+        np.testing.assert_array_equal(step(X).numpy(), function(X).numpy())
 
 
 def test_a_refusal_that_the_function_catches_is_raised_all_the_same():

@@ -125,6 +125,7 @@ class Compiled:
         args, kwargs = together(structure, iter(given))
         outside = Outside(self.function, (*args, *kwargs.values()))
         recorder = Recorder(own, leaves)
+        recorder.drawing = outside.drawing
         try:
             result = recorder.watch(lambda: self.function(*args, **kwargs))
             outside.unchanged(recorder)

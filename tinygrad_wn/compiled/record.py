@@ -145,6 +145,8 @@ class Recorder:
         self._before: dict[int, tuple[Tensor, Array]] = {}
         self.constants: list[Any] = []
         """What tensors were made of that keep their numbers from run to run."""
+        self.drawing: Callable[[Callable[[], Any]], Any] = lambda prepare: prepare()
+        """Asks for numbers that are drawn anew before each run."""
         self.refused: CompileError | None = None
         """What was refused first, whether or not the function caught it."""
 
@@ -257,6 +259,10 @@ class Recorder:
         """Whether no op reads the memory of this array, so that what NumPy computed with it is part of the step."""
         return id(self._owner(array)) not in self.memories
 
+    def writes_to(self, array: Array) -> bool:
+        """Whether an op of the step writes into the memory of this array."""
+        return any(self._owner(t._data) is self._owner(array) for t in self.record.written)
+
     def made(self, tensor: Tensor) -> bool:
         """Whether the step computed this tensor, or got it as an argument."""
         memory = self.memories.get(id(self._owner(tensor._data)))
@@ -272,7 +278,7 @@ class Recorder:
     def each_step(self, prepare: Callable[[], tuple[float, ...]], steady: bool) -> tuple[float, ...]:
         """Numbers that `prepare` gives anew before each run, or before one after a change."""
         first = len(self.record.numbers)
-        values = prepare()
+        values: tuple[float, ...] = self.drawing(prepare)
         self.record.before.append((prepare, first, steady))
         self.record.numbers += values
         return tuple(Live(value, first + i) for i, value in enumerate(values))

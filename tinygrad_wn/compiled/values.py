@@ -1,0 +1,57 @@
+"""Values that a name may hold: which of them change, how they are read again, and what of them is kept to compare."""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+from collections import deque
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+
+from ..tensor import Tensor
+from .record import PACKAGE
+
+FOREIGN = (PACKAGE, *{sysconfig.get_path(one) for one in ("stdlib", "platstdlib", "purelib", "platlib")})
+STILL = (ModuleType, FunctionType, BuiltinFunctionType, MethodType, type, np.ufunc)
+"""What a name may hold that nobody is expected to replace between two steps, unless it is of the user's own code."""
+PLAIN = (bool, int, float, complex, str, bytes, np.generic, type(None))
+
+SEVERAL = (dict, list, set, deque)
+HELD = (*SEVERAL, Tensor, np.ndarray)
+"""Attributes of classes that are looked at, beside plain ones."""
+CONTAINERS = tuple(kind.__name__ for kind in SEVERAL)
+EMPTY = object()
+"""What is read where there is nothing any more."""
+
+
+def plain(value: Any) -> bool:
+    """Whether a value is a number, a text, or a tuple of such."""
+    return all(map(plain, value)) if isinstance(value, tuple) else isinstance(value, PLAIN)
+
+
+def own(value: Any) -> bool:
+    """Whether a function or a class is of the user's own code."""
+    if isinstance(value, FunctionType):
+        return not value.__code__.co_filename.startswith(FOREIGN)
+    if not isinstance(value, type) or value.__module__ == "__main__":
+        return isinstance(value, type)
+    return not str(getattr(sys.modules.get(value.__module__), "__file__", None) or PACKAGE).startswith(FOREIGN)
+
+
+def read(how: str, holder: Any, key: Any) -> Any:
+    if how in ("name", "unset"):
+        return holder.get(key, EMPTY)
+    if how == "dict":
+        return list(holder.values())
+    if how == "cell":
+        try:
+            return holder.cell_contents
+        except ValueError:
+            return EMPTY
+    return holder
+
+
+def copied(how: str, value: Any) -> Any:
+    return list(value) if how in CONTAINERS else value.copy() if how == "numbers" else value
