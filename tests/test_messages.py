@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 import tinygrad_wn as tg
-from tinygrad_wn.errors import DTypeError, GradientError, ShapeError, TinygradWNError, ValueRangeError
+from tinygrad_wn.errors import (
+    CompileError,
+    DTypeError,
+    GradientError,
+    ShapeError,
+    StateError,
+    TinygradWNError,
+    ValueRangeError,
+)
 
 
 def leaf(values):
@@ -67,6 +75,18 @@ MISTAKES = {
     "p as text": (lambda x: tg.nn.Dropout("a"), ValueRangeError, "'a'"),
     "a seed below 0": (lambda x: tg.nn.Linear(2, 3, rng=-1), ValueRangeError, "default_rng"),
     "a seed as text": (lambda x: tg.seed("a"), ValueRangeError, "'a'"),
+    "format of many values": (lambda x: f"{x:.3f}", ShapeError, "t.mean()"),
+    "truth of many values": (bool, ShapeError, "tg.any"),
+    "sizes one by one": (lambda x: tg.ones(2, 3), DTypeError, "tuple"),
+    "a dtype that is none": (lambda x: tg.zeros(2, dtype="foo"), DTypeError, "'foo'"),
+    "a size below 0": (lambda x: tg.full(-1, 2.0), ShapeError, "-1"),
+    "a size as text": (lambda x: tg.ones("a"), ShapeError, "'a'"),
+    "a dict as a tensor": (lambda x: tg.tensor({"x": 1}), DTypeError, "{'x': 1}"),
+    "gradient by an integer": (lambda x: tg.grad(lambda y: y * y)(3), DTypeError, "3.0 for 3"),
+    "batches of a tuple": (lambda x: tg.data.batches((x, x), 1, rng=0), DTypeError, "tg.data.Dataset(x, y)"),
+    "split of an array": (lambda x: tg.data.split(np.ones((4, 2))), DTypeError, "tg.data.Dataset(x, y)"),
+    "an optimizer saved": (lambda x: tg.save(tg.optim.SGD([x], 0.1), "x.npz"), DTypeError, "state_dict()"),
+    "weight norm without weights": (lambda x: tg.nn.weight_norm(tg.nn.ReLU()), StateError, "a layer with weights"),
     "no function to compile": (lambda x: tg.jit(3), DTypeError, "not a function"),
     "argnums": (lambda x: tg.grad(lambda y: y, argnums=1)(1.0), ShapeError, "argnums"),
 }  # fmt: skip
@@ -84,3 +104,16 @@ def test_a_mistake_is_explained(mistake, kind, text):
         mistake(leaf([1.0, 2.0]))
     assert text in str(caught.value)
     assert isinstance(caught.value, TinygradWNError)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+def test_a_tensor_with_one_value_is_formatted_as_its_number(dtype):
+    for x in (tg.tensor(3, dtype), tg.tensor([[3]], dtype)):
+        assert f"{x:6.2f}|{x:>8}" == f"{x.item():6.2f}|{x.item():>8}"
+        assert f"{x}" == str(x)
+    assert f"{tg.ones(2)}" == "Tensor([1., 1.])"
+
+
+def test_a_formatted_number_of_a_compiled_step_is_refused():
+    with pytest.raises(CompileError, match="a Python number"):
+        tg.jit(lambda x: f"{x.sum():.2f}")(tg.ones(2))

@@ -140,6 +140,13 @@ def test_scans_of_scalars_and_of_few_entries(n: int) -> None:
         assert second.numpy().tolist() == [[2.0, 2.0]] * n
 
 
+def test_a_scan_over_dicts() -> None:
+    step = tg.jit(lambda batch, by: {"sum": (batch["x"] * by + batch["more"]["y"]).sum()})
+    xs = {"x": np.arange(6.0, dtype="f4").reshape(3, 2), "more": {"y": np.ones((3, 2), "f4")}}
+    for function in (step, step.function):
+        assert tg.scan(function, xs, tg.tensor([1.0, 2.0, 3.0]))["sum"].numpy().tolist() == [3.0, 12.0, 29.0]
+
+
 def test_a_scan_inside_a_compiled_step_is_part_of_it() -> None:
     w = tg.tensor(2.0, requires_grad=True)
     outer = tg.jit(lambda xs: tg.scan(lambda x: x * w, xs).sum())

@@ -13,7 +13,7 @@ from test_optim import NUMBERS, leaf, message
 
 import tinygrad_wn as tg
 from tinygrad_wn import optim
-from tinygrad_wn.errors import DTypeError, GradientError, ShapeError, ValueRangeError
+from tinygrad_wn.errors import DTypeError, GradientError, ShapeError, StateError, ValueRangeError
 
 # Schedules
 
@@ -85,6 +85,52 @@ def test_options_of_schedules_are_checked(kind: Any, options: Any, fact: str) ->
 def test_a_schedule_needs_an_optimizer() -> None:
     wrong: Any = [leaf([1.0])]
     assert "not an optimizer" in message(DTypeError, lambda: optim.Constant(wrong))
+
+
+@given(st.sampled_from(["Constant", "Step", "Linear", "Cosine"]), st.integers(0, 6), st.integers(0, 6))
+def test_a_schedule_goes_on_where_its_state_was_taken(kind: str, before: int, after: int) -> None:
+    """With the optimizer's own state loaded first, or after, or not at all."""
+
+    def made() -> tuple[optim.Optimizer, optim.Schedule]:
+        optimizer = optim.SGD([{"params": leaf([1.0]), "lr": 4.0}, {"params": leaf([1.0])}], lr=2.0)
+        options: Any = {"Step": (2, 0.5), "Linear": (8,), "Cosine": (8, 0.1)}.get(kind, ())
+        return optimizer, getattr(optim, kind)(optimizer, *options)
+
+    first, schedule = made()
+    for _ in range(before):
+        schedule.step()
+    saved, own = schedule.state_dict(), first.state_dict()
+    resumed = [made() for _ in range(3)]
+    for i, (optimizer, other) in enumerate(resumed):
+        if i == 1:
+            optimizer.load_state_dict(own)
+        other.load_state_dict(saved)
+        if i == 2:
+            optimizer.load_state_dict(own)
+    for _ in range(after + 1):
+        assert all(o.param_groups[j]["lr"] == first.param_groups[j]["lr"] for o, _ in resumed for j in (0, 1))
+        for one in (schedule, *(other for _, other in resumed)):
+            one.step()
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {},
+        {"count": 1},
+        {"count": -1, "first": [1.0]},
+        {"count": 1.5, "first": [1.0]},
+        {"count": 1, "first": [1.0, 2.0]},
+        {"count": 1, "first": ["a"]},
+        {"count": 1, "first": [1.0], "more": 2},
+    ],
+)
+def test_a_state_that_does_not_fit_a_schedule_changes_nothing(state: Any) -> None:
+    optimizer = optim.SGD([leaf([1.0])], lr=4.0)
+    schedule = optim.Linear(optimizer, 4)
+    schedule.step()
+    assert "state_dict() of a schedule" in message(StateError, lambda: schedule.load_state_dict(state))
+    assert (schedule.count, schedule.first, optimizer.param_groups[0]["lr"]) == (1, [4.0], 3.0)
 
 
 # Clipping

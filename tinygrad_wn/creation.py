@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import ValueRangeError
+from .errors import DTypeError, ShapeError, ValueRangeError
 from .tensor import leaves_step, tensor
 
 if TYPE_CHECKING:
@@ -49,7 +49,18 @@ def _made(rng: Any) -> np.random.Generator:
 
 
 def _filled(shape: Any, value: Any, dtype: Any, requires_grad: bool) -> Tensor:
-    return tensor(np.full(shape, value, dtype), requires_grad=requires_grad)
+    try:
+        kind = np.dtype(dtype)
+    except TypeError:
+        hint = "give the shape as a tuple, as in tg.zeros((2, 3)), and the dtype as 'float32' or 'float64'"
+        raise DTypeError("not a dtype", {"given": repr(dtype), "shape": repr(shape)}, hint=hint) from None
+    try:
+        made = np.empty(shape, kind)
+    except (TypeError, ValueError):
+        hint = "give an integer of at least 0, or a tuple of them"
+        raise ShapeError("not a shape", {"given": repr(shape)}, hint=hint) from None
+    made[...] = value
+    return tensor(made, requires_grad=requires_grad)
 
 
 def zeros(shape: Any, dtype: Any = "float32", requires_grad: bool = False) -> Tensor:

@@ -182,7 +182,8 @@ def _not_ours(what: str, facts: dict[str, object]) -> StateError:
 def checked_state(state: object) -> dict[str, Array]:
     """The arrays of a state dict."""
     if not isinstance(state, Mapping):
-        raise DTypeError("save: not a model or a state dict", {"given": repr(state)}, hint='tg.save({"x": x}, path)')
+        hint = "tg.save(x.state_dict(), path)" if hasattr(state, "state_dict") else 'tg.save({"x": x}, path)'
+        raise DTypeError("save: not a model or a state dict", {"given": repr(state)}, hint=hint)
     arrays: dict[str, Array] = {}
     for name, value in state.items():
         if not isinstance(name, str) or not name.isprintable():

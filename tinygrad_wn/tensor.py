@@ -152,7 +152,8 @@ class Tensor(Operators):
     def item(self) -> Any:
         """The only value, as a Python number."""
         if self.size != 1:
-            raise ShapeError("only a tensor with one value has an item", {"shape": list(self.shape)})
+            hint = "take one value, as in t[0], or tg.any(t), tg.all(t), tg.sum(t); t.numpy() has all of them"
+            raise ShapeError("only a tensor with one value has an item", {"shape": list(self.shape)}, hint=hint)
         leaves_step(self, "a Python number, or a branch,")
         return self._data.item()
 
@@ -179,6 +180,16 @@ class Tensor(Operators):
         if self.requires_grad:
             raise GradientError("NumPy would lose the gradient of this tensor", hint="take t.detach() or t.numpy()")
         return np.array(self.data, dtype, copy=copy)
+
+    def __format__(self, spec: str) -> str:
+        """The only value in a format, as in f"{loss:.3f}"; without a format, the same as `str`.
+
+        Raises ShapeError for a format where there are several values.
+        """
+        if spec and self.size != 1:
+            hint = "format one value, as in f'{t.mean():.3f}', or the list t.numpy().tolist()"
+            raise ShapeError("only a tensor with one value has a format", {"shape": list(self.shape)}, hint=hint)
+        return format(self.item(), spec) if spec else str(self)
 
     def __repr__(self) -> str:
         values = np.array2string(self._data, separator=", ", prefix="Tensor(")
@@ -361,10 +372,9 @@ def as_array(data: Any, dtype: Any = None) -> Array:
     if not wanted.isnative:
         wanted = np.dtype(wanted.type)
     if wanted.kind not in "iub" and wanted not in (np.float32, np.float64):
+        facts: dict[str, object] = {"dtype": wanted} if wanted.kind in "fc" else {"given": repr(data), "dtype": wanted}
         raise DTypeError(
-            "tensor: values must be float32, float64, integers or booleans",
-            {"dtype": wanted},
-            hint="convert them first",
+            "tensor: values must be float32, float64, integers or booleans", facts, hint="convert them first"
         )
     with np.errstate(all="ignore"):
         return array.astype(wanted, copy=not array.flags.aligned)

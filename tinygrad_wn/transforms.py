@@ -33,9 +33,8 @@ def _leaf(x: Any) -> Tensor:
         return x.reshape(x.shape)
     array = as_array(x) if isinstance(x, Tensor) and slot.over.get() is not None else np.array(as_array(x))
     if array.dtype.kind != "f":
-        raise DTypeError(
-            "a derivative needs float32 or float64 inputs", {"dtype": array.dtype}, hint="name others in argnums"
-        )
+        hint = "give floats, 3.0 for 3; or name other arguments in argnums"
+        raise DTypeError("a derivative needs float32 or float64 inputs", {"dtype": array.dtype}, hint=hint)
     return wrap(array, requires_grad=True)
 
 

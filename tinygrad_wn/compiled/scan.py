@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 def scan(function: Callable[..., Any], *stacked: Any) -> Any:
     """Call `function` on the first entry of each of `stacked`, then on the second, …, and stack what it gives.
 
-    `stacked` are tensors or arrays of shape (n, …) with the same n of at least 1; results are tensors of shape (n, …),
-    in the containers that `function` gives them in. Where `function` is one that `tg.jit` compiled, the calls follow
-    each other with less between them: an epoch of batches is one call. Inside another compiled step, all n calls become
-    part of it.
+    `stacked` are tensors or arrays of shape (n, …) with the same n of at least 1, or dicts of them; results are tensors
+    of shape (n, …), in the containers that `function` gives them in. Where `function` is one that `tg.jit` compiled and
+    takes nothing but arrays, the calls follow each other with less between them: an epoch of batches is one call.
+    Inside another compiled step, all n calls become part of it.
 
     Raises ShapeError where the lengths differ or are 0, DTypeError where a result is not a tensor, and whatever
     `function` raises; calls before that one are done.
@@ -43,14 +43,16 @@ def scan(function: Callable[..., Any], *stacked: Any) -> Any:
     >>> tg.scan(step, tg.tensor([1.0, 2.0, 3.0])), total.item()
     (Tensor([10., 20., 30.]), 6.0)
     """
-    tensors = [x if isinstance(x, Tensor) else tensor(x) for x in stacked]
+    tensors: list[Any] = []
+    structure = apart(tuple([x if isinstance(x, Tensor | dict) else tensor(x) for x in stacked]), tensors)
+    tensors = [x if isinstance(x, Tensor) else tensor(x) for x in tensors]
     shapes = [x.shape for x in tensors]
     if not shapes or not all(shapes) or len({shape[0] for shape in shapes}) != 1 or not shapes[0][0]:
         facts = {f"argument {i}": list(shape) for i, shape in enumerate(shapes)}
         raise ShapeError("scan: arguments must be stacks of equally many entries", facts, hint="stack batches first")
     if isinstance(function, Compiled) and slot.over.get() is None and not differentiated.get():
-        return _one_after_another(function, [np.ascontiguousarray(x._data) for x in tensors])
-    found = [_tensors(function(*[x[k] for x in tensors])) for k in range(shapes[0][0])]
+        return _one_after_another(function, [np.ascontiguousarray(x._data) for x in tensors], structure)
+    found = [_tensors(function(*together(structure, iter([x[k] for x in tensors])))) for k in range(shapes[0][0])]
     columns = zip(*(leaves for _, leaves in found), strict=True)
     return together(found[0][0], iter([stack(column) for column in columns]))[0]
 
@@ -63,12 +65,12 @@ def _tensors(result: Any) -> tuple[Any, list[Tensor]]:
     return structure, leaves
 
 
-def _one_after_another(function: Compiled, arrays: list[Array]) -> Any:
-    n, done = len(arrays[0]), 0
+def _one_after_another(function: Compiled, arrays: list[Array], arguments: Any) -> Any:
+    n, done, flat = len(arrays[0]), 0, set(arguments[1]) == {"array"}
     structure: Any = None
     outputs: list[Array] = []
     while True:
-        step = function.last
+        step = function.last if flat else None
         if step is not None and _fits(step, arrays) and n - done > 1:
             made = outputs or [np.empty((n, *shape), dtype) for shape, dtype in step.shapes]
             if step.shapes == [(y.shape[1:], y.dtype) for y in made]:
@@ -77,7 +79,8 @@ def _one_after_another(function: Compiled, arrays: list[Array]) -> Any:
                     structure, outputs, done = step.structure, made, done + ran
         if done == n:
             return together(structure, iter([wrap(y) for y in outputs]))[0]
-        structure, leaves = _tensors(function(*[x[done : done + 1].reshape(x.shape[1:]) for x in arrays]))
+        entries = iter([x[done : done + 1].reshape(x.shape[1:]) for x in arrays])
+        structure, leaves = _tensors(function(*together(arguments, entries)))
         outputs = outputs or [np.empty((n, *x.shape), x.dtype) for x in leaves]
         for into, x in zip(outputs, leaves, strict=True):
             into[done] = x._data

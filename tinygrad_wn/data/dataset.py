@@ -66,6 +66,13 @@ class Dataset:
         return f"Dataset(name={self.name!r}, rows={rows}, features={features}, classes={self.classes})"
 
 
+def _is_dataset(what: str, data: object) -> None:
+    if not isinstance(data, Dataset):
+        raise DTypeError(
+            f"{what}: not a Dataset", {"given": type(data).__name__}, hint="make one: tg.data.Dataset(x, y)"
+        )
+
+
 def _check_layout(x: NDArray[Any], y: NDArray[Any], name: str) -> None:
     facts = {"data": name, "x": f"{x.dtype} {x.shape}", "y": f"{y.dtype} {y.shape}"}
     if x.ndim != 2 or x.size == 0:
@@ -92,12 +99,14 @@ def split(data: Dataset, test: float = 0.2, rng: int | np.random.Generator = 0) 
     Stratified: of each class, the test part holds the share `test`, within one row. `rng` is a seed or a Generator;
     the default is a fixed seed, so that two runs part alike. The sizes do not depend on it.
 
-    Raises ValueRangeError unless `test` is between 0 and 1 and leaves rows in both parts.
+    Raises DTypeError for what is no Dataset, ValueRangeError unless `test` is between 0 and 1 and leaves rows in both
+    parts.
 
     >>> train, test = tg.data.split(tg.data.digits())
     >>> len(train.y), len(test.y)
     (1438, 359)
     """
+    _is_dataset("split", data)
     rows = len(data.y)
     if not 0 < np.floor(rows * test + 0.5) < rows:
         raise ValueRangeError(
@@ -126,11 +135,12 @@ def batches(
     The last batch is shorter when `size` does not divide the rows; `drop_last` leaves it out. `rng` is a seed, a
     Generator (pass the same one each epoch for another order each time), or None for an order that cannot be repeated.
 
-    Raises ValueRangeError when `size` < 1, or when `drop_last` would leave no batch.
+    Raises DTypeError for what is no Dataset, ValueRangeError when `size` < 1, or when `drop_last` would leave no batch.
 
     >>> [len(y) for x, y in tg.data.batches(tg.data.digits(), 500, rng=0)]
     [500, 500, 500, 297]
     """
+    _is_dataset("batches", data)
     rows = len(data.y)
     if size < 1 or (drop_last and size > rows):
         raise ValueRangeError(

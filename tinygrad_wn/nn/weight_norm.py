@@ -136,7 +136,8 @@ def weight_norm(
     if not places:
         has = sorted({key for _, layer in module.named_modules() for key, x in vars(layer).items() if _is_tensor(x)})
         what = f"nn.weight_norm: no layer has a tensor {name!r}"
-        raise StateError(what, {"tensors": ", ".join(has) or "none"}, hint="name one of these tensors")
+        hint = "name one of these tensors" if has else "give a layer with weights, or a model that has one"
+        raise StateError(what, {"tensors": ", ".join(has) or "none"}, hint=hint)
     for layer, replacement in places:
         setattr(layer, name, replacement)
     return module

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import DTypeError, ValueRangeError
+from ..errors import DTypeError, StateError, ValueRangeError
 from ..slot import after_step
 from .optimizer import Optimizer, in_range
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..domains import Array
 
 
 class Schedule(ABC):
@@ -45,8 +51,40 @@ class Schedule(ABC):
 
     def _advance(self) -> None:
         self.count += 1
+        self._set()
+
+    def _set(self) -> None:
         for group, first in zip(self.optimizer.param_groups, self.first, strict=False):
             group["lr"] = self.rate(first)
+
+    def state_dict(self) -> dict[str, Array]:
+        """The number of steps taken and the first rates, as arrays for `tg.save`; not the options of the schedule."""
+        return {"count": np.array(self.count), "first": np.array(self.first, np.float64)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken: the count, the first rates, and with them the rates of all groups.
+
+        Raises StateError, and changes nothing, unless there is a count of at least 0 and a rate for each group.
+
+        >>> def halving():
+        ...     optimizer = tg.optim.SGD([tg.tensor(1.0, requires_grad=True)], lr=8.0)
+        ...     return optimizer, tg.optim.Step(optimizer, every=1, factor=0.5)
+        >>> (_, old), (optimizer, new) = halving(), halving()
+        >>> old.step()
+        >>> new.load_state_dict(old.state_dict())
+        >>> new.step()
+        >>> optimizer.param_groups[0]["lr"]
+        2.0
+        """
+        given = {name: np.asarray(value) for name, value in state.items()}
+        count, first = (given.get(name, np.array("missing")) for name in ("count", "first"))
+        whole = count.shape == () and count.dtype.kind in "iu" and count >= 0
+        if given.keys() != {"count", "first"} or not whole or first.shape != (len(self.first),) or first.dtype != float:
+            facts = {name: f"{x.dtype} {list(x.shape)}" for name, x in given.items()} | {"groups": len(self.first)}
+            hint = "load what state_dict() of a schedule gave, for an optimizer with the same groups"
+            raise StateError(f"{type(self).__name__}: the state does not fit the schedule", facts, hint=hint)
+        self.count, self.first = int(count), first.tolist()
+        self._set()
 
 
 class Constant(Schedule):
