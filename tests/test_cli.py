@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import statistics
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -150,7 +151,13 @@ def test_the_table_shows_the_last_epoch_and_calls_norms_by_their_name(trained: t
         for line in trained[1].splitlines()
         if len(cells := line.split("│")) > 3
     }
-    assert all(cell.endswith(" ms") for cell in rows.pop("median time per step"))
+    seconds = [
+        [r["seconds_per_step"] for r in history(trained[0]) if r["network"] == name]
+        for name in ("weight-norm", "plain")
+    ]
+    for cell, own in zip(rows.pop("median time per step"), seconds, strict=True):
+        number, unit = cell.split()
+        assert float(number) == pytest.approx(statistics.median(own) * {"µs": 1e6, "ms": 1e3}[unit], abs=0.051)
     assert rows == expected
 
 

@@ -225,6 +225,10 @@ def _fit(
     return history
 
 
+def _time(seconds: float) -> str:
+    return f"{1e6 * seconds:.1f} µs" if seconds < 1e-3 else f"{1e3 * seconds:.1f} ms"
+
+
 def _table(history: list[train.Record], networks: int) -> Table:
     last = history[-networks:]
     seconds = {
@@ -235,7 +239,7 @@ def _table(history: list[train.Record], networks: int) -> Table:
         "test accuracy": lambda r: f"{r.test_accuracy:.2%}",
         "final train loss": lambda r: f"{r.train_loss:.4f}",
         "final test loss": lambda r: f"{r.test_loss:.4f}",
-        "median time per step": lambda r: f"{1000 * seconds[r.network]:.2f} ms",
+        "median time per step": lambda r: _time(seconds[r.network]),
         "mean |v| of a row": lambda r: "(has no v)" if r.mean_norm_v is None else f"{r.mean_norm_v:.3f}",
         "mean |w| of a row": lambda r: f"{r.mean_norm_w:.3f}",
     }

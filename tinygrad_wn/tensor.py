@@ -182,10 +182,7 @@ class Tensor(Operators):
         return np.array(self.data, dtype, copy=copy)
 
     def __format__(self, spec: str) -> str:
-        """The only value in a format, as in f"{loss:.3f}"; without a format, the same as `str`.
-
-        Raises ShapeError for a format where there are several values.
-        """
+        """The only value in a format, as in f"{loss:.3f}" (ShapeError if there are several); without one, `str`."""
         if spec and self.size != 1:
             hint = "format one value, as in f'{t.mean():.3f}', or the list t.numpy().tolist()"
             raise ShapeError("only a tensor with one value has a format", {"shape": list(self.shape)}, hint=hint)
