@@ -264,6 +264,7 @@ def test_labels_are_in_the_column_of_that_name_or_the_last(text: str, y: list[in
         ("", ShapeError, ["columns : 0"]),
         ("1\n2\n", ShapeError, ["columns : 1"]),
         ("a,b\n", ShapeError, ["names : a, b"]),
+        ("1,,0\n1,2,0\n", StateError, ["line : 1"]),
     ],
 )
 def test_what_is_wrong_with_a_table_is_said_with_its_line(

@@ -143,8 +143,9 @@ def _parser() -> _Parser:
 
 def _bench(arguments: Sequence[str]) -> int:
     """Hand over to the folder `benchmarks`, which is no part of the installed package."""
+    sys.path.append(str(Path.cwd()))
     if find_spec("benchmarks") is None:
-        where = "run python -m tinygrad_wn bench in the folder of a clone of the repository"
+        where = "run it in the folder of a clone of the repository"
         print(f"tinygrad-wn: bench: the benchmarks are not installed; {where}", file=sys.stderr)
         return 2
     return import_module("benchmarks.command").main(arguments)

@@ -23,7 +23,7 @@ LABELS = ("label", "class", "target", "y")
 def read_csv(path: Path, label: str | int | None = None) -> Dataset:
     """Rows and labels of a file of text (UTF-8, also as .gz) with commas, semicolons or tabs between numbers.
 
-    A first line that does not hold numbers alone names the columns. The labels are whole numbers in the column `label`,
+    A first line with text in it names the columns. The labels are whole numbers in the column `label`,
     given by name or by number (from 0; -1 is the last); by default in the one that is named label, class, target or y,
     else in the last. Empty lines are left out.
 
@@ -39,7 +39,8 @@ def read_csv(path: Path, label: str | int | None = None) -> Dataset:
     if len(cells) < 2:
         hint = "each line needs a label and at least one more number, with a comma between them"
         raise ShapeError("load: a .csv file of fewer than two columns", facts, hint=hint)
-    header = [cell.strip() for cell in cells] if any(_number(cell) is None for cell in cells) else []
+    named = any(cell.strip() and _number(cell) is None for cell in cells)
+    header = [cell.strip() for cell in cells] if named else []
     column = _column(label, header, facts)
     rows = lines[1:] if header else lines
     if not rows:
