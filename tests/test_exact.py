@@ -1,4 +1,4 @@
-"""Quotients, remainders, signs and shifts in compiled steps are NumPy's, bit for bit, for every dtype and all ends."""
+"""Quotients, remainders, signs, shifts and powers in compiled steps are NumPy's, bit for bit, for every dtype."""
 
 import numpy as np
 import pytest
@@ -110,3 +110,28 @@ def test_signs_are_those_of_numpy(dtype):
     for _ in range(2):
         found = step(tg.tensor(x)).numpy()
     same_bits(found, np.sign(x))
+
+
+POWERS = [tg.jit(lambda a, n=n: a**n) for n in range(6)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(st.data())
+def test_powers_with_whole_exponents(dtype, data):
+    values = data.draw(arrays(dtype, 7, elements=from_dtype(np.dtype(dtype), allow_nan=False)))
+    with np.errstate(all="ignore"):
+        for n, step in enumerate(POWERS):
+            expected = np.power(values, n)
+            if np.dtype(dtype).kind == "f":
+                np.testing.assert_allclose(step(values).numpy(), expected, rtol=1e-6 if dtype == "float32" else 1e-14)
+            else:
+                same_bits(step(values).numpy(), expected)
+
+
+def test_powers_of_integers_with_exponents_of_arrays_and_below_0():
+    step = tg.jit(lambda a, b: a**b + 1)
+    a, b = np.array([2**53 + 1, -3, 0]), np.array([1, 3, 0])
+    for _ in range(3):
+        same_bits(step(a, b).numpy(), a**b + 1)
+    with pytest.raises(ValueError, match="negative integer powers"):
+        step(a, -b)

@@ -65,6 +65,25 @@ def test_what_is_defined_anew_is_live(before, after):
         np.testing.assert_array_equal(step(X).numpy(), X.numpy() * 10)
 
 
+class Slots:
+    """An object without a dict."""
+
+    __slots__ = ("rate",)
+
+    def __init__(self):
+        self.rate = 1.0
+
+
+class Scales:
+    """An object that is used by an operator."""
+
+    def __init__(self):
+        self.rate = 1.0
+
+    def __mul__(self, x):
+        return self.rate * x
+
+
 CONTENTS = {
     "a set": ({"a"}, lambda one: one.add("b"), len),
     "a deque": (deque([1.0], maxlen=1), lambda one: one.append(3.0), lambda one: one[0]),
@@ -84,3 +103,24 @@ def test_contents_are_live(one, change, use):
         for found in (step(X), step(X)):
             np.testing.assert_array_equal(found.numpy(), X.numpy() * use(one))
         change(one)
+
+
+def test_objects_inside_of_arguments_are_live():
+    one = Slots()
+    step = tg.jit(lambda batch: batch["x"] * batch["more"][0].rate)
+    for _ in range(2):
+        for found in (step({"x": X, "more": [one]}), step({"x": X, "more": [one]})):
+            np.testing.assert_array_equal(found.numpy(), X.numpy() * one.rate)
+        one.rate = 3.0
+
+
+@pytest.mark.parametrize("boxed", [lambda x: [x], lambda x: (x,), lambda x: {0: x}], ids=["list", "tuple", "dict"])
+def test_a_step_for_containers_is_none_for_bare_arrays(boxed):
+    x = np.arange(4, dtype=np.float32).reshape(2, 2)
+    step = tg.jit(lambda a: a[0] * 2)
+    for _ in range(2):
+        for _ in range(3):
+            np.testing.assert_array_equal(step(boxed(x)).numpy(), x * 2)
+        np.testing.assert_array_equal(tg.scan(step, np.stack([x, x])).numpy(), [x[0] * 2] * 2)
+        for _ in range(3):
+            np.testing.assert_array_equal(step(x).numpy(), x[0] * 2)

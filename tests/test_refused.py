@@ -242,8 +242,16 @@ def test_gradients_that_would_add_up_and_parameters_that_would_not_be_trained_ar
         optimizer.step()
         return loss
 
-    with pytest.raises(tg.errors.CompileError, match="without zero_grad"):
-        tg.jit(adds)(X)
+    def reads(x):
+        loss = (w * x).sum()
+        loss.backward()
+        optimizer.step()
+        return loss + w.grad.sum()
+
+    for function in (adds, reads):
+        with pytest.raises(tg.errors.CompileError, match="without zero_grad"):
+            tg.jit(function)(X)
+        w.grad = None
     before = w.numpy().copy()
     with pytest.raises(tg.errors.CompileError, match="given as an argument"):
         tg.jit(given_as_argument)(w, X)

@@ -20,7 +20,7 @@ from ..slot import changes, differentiated, slot
 from ..tensor import Tensor, as_array, overwritten_by_step, serials, wrap
 from ..walk import recording as _recording
 from .outside import Outside
-from .record import Recorder
+from .record import Recorder, shared
 from .show import drawn, table
 from .step import Step
 from .trees import apart, together
@@ -108,11 +108,14 @@ class Compiled:
                 step = next((one for one in known if one.current()), None)
                 if step is None:
                     return self._recorded(structure, arrays, leaves, known)
-        if len(arrays) == len(args) and not (kwargs or step.touched or any(place >= 0 for place in trained)):
+        flat = structure[1][0][1] == ("array",) * len(args)  # no container among the arguments
+        if flat and not (kwargs or step.touched or any(place >= 0 for place in trained)):
             self.last = step
             self.hot = step if step.single and step.simple else None
         found = step.run(tuple(arrays))
         if found is None:
+            if (place := step.shared_argument(arrays)) >= 0:
+                raise shared(place)
             raise CompileError("tg.jit: a step refuses the signature that it was recorded for", {"signature": key})
         step.written_back(leaves, arrays)
         return found[0]
@@ -129,6 +132,8 @@ class Compiled:
         try:
             result = recorder.watch(lambda: self.function(*args, **kwargs))
             outside.unchanged(recorder)
+            if (place := recorder.shared_argument()) >= 0:
+                raise shared(place)
         except CompileError:
             recorder.undo()
             raise

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from operator import is_
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,10 +27,23 @@ if TYPE_CHECKING:
 
     from ..domains import Array
 
+CALLED = ("forward", "__call__", "step", "begin", "update", "update_all", "rate")
+"""Methods of modules and optimizers that code of the package calls."""
+UNASKED = ("__init__", "__new__", "__repr__", "__str__")
+"""Methods of classes that are not looked into unless the code names them."""
 SMALL = 4096
 """Numbers of larger arrays that NumPy alone computes with, and no op, are not compared."""
 MOST = 1000
 """Contents of longer lists, dicts and sets are not compared in each call."""
+
+
+def _items(given: tuple[Any, ...] | list[Any]) -> Iterator[Any]:
+    """What is given, in containers that are made for the call or not."""
+    for one in given:
+        if type(one) in (list, tuple, dict):
+            yield from _items(list(one.values()) if isinstance(one, dict) else one)
+        else:
+            yield one
 
 
 class Outside:
@@ -43,7 +56,7 @@ class Outside:
         """The same for attributes of what says itself when one is set."""
         self.things: list[Any] = []
         self._codes: dict[CodeType, None] = {}
-        self._names = {"forward", "__call__"}
+        self._names = set(CALLED)
         self._writes: set[str] = set()
         self._seen: dict[int, Any] = {}
         self._absent: dict[tuple[int, str], tuple[Mapping[str, Any], str]] = {}
@@ -53,8 +66,7 @@ class Outside:
         self._generators: dict[int, Any] = {}
         self._classes: dict[type, Any] = {}
         """Their attributes, by one object for all who ask."""
-        containers = (list, tuple, dict)  # those are made for the call
-        self._look_at([function, *(one for one in given if type(one) not in containers)])
+        self._look_at([function, *_items(given)])
         self.same = self._compiled()
         self._drawn = False
         self._random = self._states()
@@ -73,6 +85,7 @@ class Outside:
         texts = {
             "name": "h{0}[k{0}] is v{0}",
             "unset": "k{0} not in h{0}",
+            "slot": "getattr(h{0}, k{0}, None) is v{0}",
             "cell": "h{0}.cell_contents is v{0}",
             **dict.fromkeys(CONTAINERS, "len(h{0}) == len(v{0}) and all(map(is_, h{0}, v{0}))"),
             "numbers": "array_equal(h{0}, v{0})",
@@ -125,7 +138,7 @@ class Outside:
             ):
                 self._refuse(f"{key} is written to", str(key), key)
         self._nothing_written(recorder)
-        if (leaf := recorder.adds_up()) is not None and not any("grad" in code.co_names for code in self._codes):
+        if (leaf := recorder.adds_up()) is not None and "grad" not in self._writes:
             what = "a step without zero_grad, which adds its gradients to those of the step before,"
             recorder.refuse(leaf, what, hint="call optimizer.zero_grad() in the step")
         if self._drawn or self._states() != self._random:
@@ -141,7 +154,7 @@ class Outside:
         for how, holder, value in self._copies.values():
             if how in CONTAINERS:
                 self._same_contents(how, holder, value)
-            elif holder.tobytes() != value.tobytes() and not recorder.writes_to(holder):
+            elif holder.tobytes() != value.tobytes() and not recorder.overwrites(holder):
                 self._refuse("an array is changed", f"{holder.dtype} {list(holder.shape)}", None)
 
     def _same_contents(self, how: str, holder: Any, value: list[Any]) -> None:
@@ -257,18 +270,31 @@ class Outside:
         above = [] if found is None else [found]
         for kind in value.__mro__ if whole else type(value).__mro__:
             above.append(self._classes.setdefault(kind, vars(kind)))
+            self._operators(kind)
             for name in sorted(self._names & vars(kind).keys()):
-                one = vars(kind)[name]
-                method = getattr(one, "fget", None) or getattr(one, "__func__", one)
-                if isinstance(method, FunctionType):
-                    self._visit(method)
-                if kind.__module__ != "builtins" and (plain(one) or own(one) or isinstance(one, HELD)):
-                    self._hold("name", above[-1], name)
-                    unset = ((id(x), name, x) for x in above[:-1] if name not in x)
-                    self.found.update({(i, name): ("unset", x, name, EMPTY) for i, name, x in unset})
+                self._attribute(value, kind, name, above)
         if tells:
             for _, child in value.named_modules():
                 self._visit(child)
+
+    def _attribute(self, value: Any, kind: type, name: str, above: list[Any]) -> None:
+        """One of a class, or a slot; `above` are the attributes of the class, behind those that would come first."""
+        one = vars(kind)[name]
+        method = getattr(one, "fget", None) or getattr(one, "__func__", one)
+        if isinstance(method, FunctionType):
+            self._visit(method)
+        if isinstance(one, MemberDescriptorType) and not isinstance(value, type):
+            self._hold("slot", value, name)
+        elif kind.__module__ != "builtins" and (plain(one) or own(one) or isinstance(one, HELD)):
+            self._hold("name", above[-1], name)
+            unset = ((id(x), name, x) for x in above[:-1] if name not in x)
+            self.found.update({(i, name): ("unset", x, name, EMPTY) for i, name, x in unset})
+
+    def _operators(self, kind: type) -> None:
+        """Look into methods of a class that the code uses without a name, as `+`, an index, or `with`."""
+        for name, method in vars(kind).items() if own(kind) else ():
+            if name.startswith("__") and name not in UNASKED and isinstance(method, FunctionType):
+                self._visit(method)
 
     def _may_appear(self, attributes: Any) -> None:
         """Note which names that the code writes to are not there yet."""

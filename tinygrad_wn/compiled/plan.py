@@ -101,7 +101,7 @@ def _joined(calls: list[Call], readers: Counter[Memory], kept: set[Memory]) -> l
     """Where the call before went."""
     for call, following in zip(calls, [*calls, None][1:], strict=True):
         elementwise = (call.op.elementwise or call.op.name in MOVES) and len(call.results) == 1
-        elementwise = elementwise and not is_turned(call.results[0])
+        elementwise = elementwise and not is_turned(call.results[0]) and not _may_fail(call)
         last = stages[-1] if stages else None
         if own is not None and _is_note(call):
             own.calls.append(call)
@@ -187,6 +187,11 @@ def _disturbs(stage: Stage, call: Call) -> bool:
     read, written = set(_memories(call.operands)), set(_memories(call.results))
     touched = any(x.memory in read or x.memory in written for x in stage.writes())
     return touched or any(x.memory in written for x in stage.reads())
+
+
+def _may_fail(call: Call) -> bool:
+    """Whether a call of an elementwise op may fail: integers have no powers below 0."""
+    return call.op.name == "power" and call.results[0].dtype.kind in "iu" and isinstance(call.operands[1], View)
 
 
 def _joins(call: Call, stage: Stage) -> bool:

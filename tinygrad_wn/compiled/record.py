@@ -218,9 +218,26 @@ class Recorder:
         owner = self._owner(array)
         memory = self.memories.get(id(owner))
         if memory is None:
-            memory = self.memories[id(owner)] = Memory(kind, owner)
+            memory = (self._known(owner) if kind == "outside" else None) or Memory(kind, owner)
+            self.memories[id(owner)] = memory
         self._kept.append(array)
-        return View(memory, _address(array) - _address(owner), array.shape, array.strides, array.dtype)
+        return View(memory, _address(array) - _address(memory.owner), array.shape, array.strides, array.dtype)
+
+    def _known(self, owner: Array) -> Memory | None:
+        """Memory from outside that this array looks into by another way than as a view, as through a memoryview."""
+        outside = (one for one in self.memories.values() if one.kind == "outside")
+        return next((one for one in outside if np.may_share_memory(one.owner, owner)), None)
+
+    def shared_argument(self) -> int:
+        """Which argument shares memory with what the step writes to outside; -1 for none."""
+        targets = self.targets()
+        arguments = [one for one in self.memories.values() if one.kind == "argument"]
+        return next((x.place for x in arguments if any(np.may_share_memory(x.owner, y) for y in targets)), -1)
+
+    def targets(self) -> list[Array]:
+        """Arrays from outside that the step writes to."""
+        arrays = {id(t._data): t._data for t in self.record.written}.values()
+        return [x for x in arrays if self.memories[id(self._owner(x))].kind == "outside"]
 
     def _owner(self, array: Array) -> Array:
         """The array whose memory this one looks into."""
@@ -259,9 +276,9 @@ class Recorder:
         """Whether no op reads the memory of this array, so that what NumPy computed with it is part of the step."""
         return id(self._owner(array)) not in self.memories
 
-    def writes_to(self, array: Array) -> bool:
-        """Whether an op of the step writes into the memory of this array."""
-        return any(self._owner(t._data) is self._owner(array) for t in self.record.written)
+    def overwrites(self, array: Array) -> bool:
+        """Whether the step writes to this array, and ops read it as it is in each run."""
+        return id(array) in self._foreign and any(np.may_share_memory(t._data, array) for t in self.record.written)
 
     def made(self, tensor: Tensor) -> bool:
         """Whether the step computed this tensor, or got it as an argument."""
@@ -331,6 +348,12 @@ def refusal(what: str, facts: dict[str, object], hint: str) -> CompileError:
     """The error for what would happen once, when a step is recorded, and never again."""
     text = f"tg.jit: {what} cannot be part of a compiled step: it would happen in the first call alone"
     return CompileError(text, facts, hint=hint)
+
+
+def shared(place: int) -> CompileError:
+    """The error for an argument that the step would overwrite while it reads it."""
+    what = "tg.jit: an argument shares memory with a tensor that the step writes to"
+    return CompileError(what, {"argument": place}, hint="let the step find the tensor outside, or give a copy")
 
 
 def line() -> str:

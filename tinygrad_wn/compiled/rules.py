@@ -194,10 +194,10 @@ def update_numbers(to: Writer, call: Call) -> str:
         decays = (f"{numbers[0]} * {decay!r}", "0.0") if options["decoupled"] else ("0.0", repr(decay))
         given = [*numbers, *(repr(float(options[one])) for one in ("beta1", "beta2", "eps"))]
         text = f"{to.use('rules', 'adam_numbers')}({', '.join(given)})"
-        to.kinds[text] = f"({' + '.join(['real'] * 7)})"
+        to.kinds[text] = f"({' + '.join(['real'] * 8)})"
         if not decay:
             return text
-        to.kinds[whole := f"(*{text}, {', '.join(decays)})"] = f"({' + '.join(['real'] * 9)})"
+        to.kinds[whole := f"(*{text}, {', '.join(decays)})"] = f"({' + '.join(['real'] * 10)})"
         return whole
     more = []
     if name == "momentum_update":

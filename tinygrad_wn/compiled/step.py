@@ -58,7 +58,7 @@ class Step:
         self.shapes = [(x.shape, x.dtype) for x in self.outputs]
         self.plan: Plan = plan(recorder.record.calls, self.outputs)
         self.rooms = list(recorder.record.rooms.values())
-        self.text: Text = Writer(self.plan, self.count, self.results, self.rooms).write()
+        self.text: Text = Writer(self.plan, [x.nbytes for x in arguments], self.results, self.rooms).write()
         names = [part.name for part in self.text.parts if part.name]
         addresses = iter(load(self.text.module, names))
         self.parts: list[Any] = [next(addresses) if part.name else part.call for part in self.text.parts]
@@ -67,6 +67,9 @@ class Step:
         sync = (address_of(self.room) + BORDER - 1) // BORDER * BORDER
         self.start = sync + 8 * WORDS - LINE
         self.now = np.array(self.record.numbers or [0.0], np.float64)
+        self.targets = recorder.targets()
+        bounds = [(address_of(x), address_of(x) + x.nbytes) for x in self.targets]
+        self.ranges = np.array([len(bounds), *sum(bounds, ())], np.int64)
         held = [address_of(memory.owner) for memory in self.text.held]
         boxes = team.ready() if self.plan.team else 0
         head = [
@@ -79,6 +82,7 @@ class Step:
             self.function if self.text.parts[0].name else 0,
             WANTS,
             id(True),
+            address_of(self.ranges),
         ]
         self.table = np.array([*head, *map(id, self.models), *held], np.int64)
         self.at = address_of(self.table)
@@ -102,7 +106,6 @@ class Step:
         targets = [x for call in self.record.calls if call.writes for x in call.results]
         self.touched = sorted({x.memory.place for x in targets if x.memory.kind == "argument"})
         """Arguments that the step writes to."""
-        self.targets = [t._data for t in self.record.written]
 
     def _output(self, recorder: Recorder, x: Any) -> Any:
         """Where a result that is computed anew in each run will lie; what comes from outside stays as it is."""
@@ -242,6 +245,11 @@ class Step:
             if self.written.writes and done:
                 overwritten_by_step(self.written)
         return done
+
+    def shared_argument(self, arrays: list[Array]) -> int:
+        """Which argument shares memory with what the step writes to outside; -1 for none."""
+        shares = (any(np.may_share_memory(x, y) for y in self.targets) for x in arrays)
+        return next((i for i, one in enumerate(shares) if one), -1)
 
     def written_back(self, leaves: list[Any], arrays: list[Array]) -> None:
         """Give what the step wrote into the copies of arguments back to the arguments."""

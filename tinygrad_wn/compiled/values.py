@@ -45,6 +45,8 @@ def read(how: str, holder: Any, key: Any) -> Any:
         return holder.get(key, EMPTY)
     if how == "dict":
         return list(holder.values())
+    if how == "slot":
+        return getattr(holder, key, None)
     if how == "cell":
         try:
             return holder.cell_contents

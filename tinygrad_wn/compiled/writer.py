@@ -58,9 +58,10 @@ PAGE = 64
 LEFT = -3
 """What a page gives where another thread failed."""
 
-TABLE = 9
+TABLE = 10
 """Words of a step's table before the arguments: its memory, its numbers, where its threads meet, where helpers are
-asked, the type of tensors and the place of the array in one, and its first function.
+asked, the type of tensors and the place of the array in one, its first function, how a tensor says that it requires a
+gradient, and between which addresses the step writes.
 """
 
 
@@ -89,9 +90,10 @@ class Text:
 class Writer:
     """Lines of the function that is being written, and the names of what they use."""
 
-    def __init__(self, stages: Plan, arguments: int, results: int, rooms: Iterable[Room] = ()) -> None:
+    def __init__(self, stages: Plan, arguments: list[int], results: int, rooms: Iterable[Room] = ()) -> None:
+        """Write a plan for arguments of so many bytes."""
         self.plan, self.rooms = stages, rooms
-        self.arguments, self.results = arguments, results
+        self.arguments, self.results, self.bytes = len(arguments), results, arguments
         self.lines: list[str] = []
         self.arrays: list[str] = []
         self.parts: list[Part] = []
@@ -297,9 +299,13 @@ class Writer:
             self.lines += [f"    {name}{i} = {item}({items}, {i}, at[4], at[5], at[7], at[8])" for i in range(size)]
 
     def _check_arguments(self) -> None:
+        writes = any(stage.outside for stage in self.plan.stages)
         for i in range(self.arguments):
             self.add(f"if not {self.use('memory', 'fits')}(argument_{i}, at[{TABLE + i}]):")
             self.add("    return -1")
+            if writes:
+                self.add(f"if not {self.use('memory', 'apart')}(argument_{i}, {self.bytes[i]}, at[{TABLE - 1}]):")
+                self.add("    return -1")
 
     def _check_rooms(self) -> None:
         for room in self.rooms:

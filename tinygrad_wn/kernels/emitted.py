@@ -43,7 +43,7 @@ def clear_cache() -> int:
 def load(text: str, names: list[str]) -> list[int]:
     """Addresses of the functions of an emitted module, each from five integers to a status."""
     name = "step_" + hashlib.sha256((STAMP + text).encode()).hexdigest()[:24]
-    with compiling():
+    with compiling:
         module = sys.modules.get(name) or _imported(name, text)
         return [native(kernel(getattr(module, one)), 5) for one in names]
 

@@ -23,6 +23,6 @@ def native(function: Any, count: int) -> int:
 
 def _compiled(function: Any, count: int) -> Any:
     kinds = (types.int64,) * count
-    with compiling():
+    with compiling:
         function.compile(kinds)
     return function.overloads[kinds]

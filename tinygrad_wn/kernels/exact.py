@@ -1,4 +1,4 @@
-"""Quotients, remainders, signs and shifts of single numbers as NumPy defines them, where Numba or the processor differ.
+"""Quotients, remainders, signs, shifts and powers of numbers as NumPy defines them, where Numba or processors differ.
 
 A processor stops a process that divides the smallest integer by -1, and shifts by the width of a number as if by 0.
 """
@@ -48,6 +48,30 @@ def left_shift(a: Any, b: Any) -> Any:
 
 def right_shift(a: Any, b: Any) -> Any:
     """⌊a / 2^b⌋."""
+
+
+def power(a: Any, b: Any) -> Any:
+    """a to the power b; of integers, modulo what their dtype holds, where b is not below 0."""
+
+
+def _power_of(a: Any, b: Any) -> Callable[..., Any]:
+    def of_reals(a: Any, b: Any) -> Any:
+        return np.power(a, b)
+
+    if isinstance(a, types.Float) or isinstance(b, types.Float):
+        return of_reals
+    number = getattr(np, str(a))
+
+    def of_integers(a: Any, b: Any) -> Any:
+        result, factor, left = number(1), a, np.int64(b)
+        while left > 0:
+            if left & 1:
+                result = number(result * factor)
+            factor = number(factor * factor)
+            left >>= 1
+        return result
+
+    return of_integers
 
 
 def _real_quotient(a: Any, b: Any) -> Any:
@@ -124,6 +148,7 @@ def _unsigned_right(a: Any, b: Any) -> Any:
 
 
 overload(_bits)(_bits_of)
+overload(power)(_power_of)
 _for_kinds(floor_divide, real=_real_quotient, signed=_signed_quotient, unsigned=_unsigned_quotient)
 _for_kinds(remainder, real=_real_remainder, signed=_signed_remainder, unsigned=_unsigned_remainder)
 _for_kinds(sign, real=_real_sign, signed=_signed_sign, unsigned=_unsigned_sign)

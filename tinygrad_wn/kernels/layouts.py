@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from numba import types
+from numba.core.registry import CPUDispatcher
 
-CLOSED: set[Any] = set()
-"""Kernels that take no other types than they were compiled for, so that Numba refuses what does not fit."""
-
-_lock = threading.RLock()
 SCALARS = {"flag": types.boolean, "count": types.int64, "real": types.float64}
 
-
-@contextmanager
-def compiling() -> Iterator[None]:
-    """Let kernels be compiled for new types inside a `with` block: one may call another that is closed already."""
-    with _lock:
-        for one in CLOSED:
-            one.disable_compile(False)
-        try:
-            yield
-        finally:
-            for one in CLOSED:
-                one.disable_compile()
+compiling = threading.RLock()
+"""Held by who compiles."""
 
 
 class AnyLayout(dict[int, Callable[..., Any]]):
@@ -34,7 +20,8 @@ class AnyLayout(dict[int, Callable[..., Any]]):
 
     `arguments` says what it takes: "out 2, in 2, in 1 C, in 1 C int64, flag, count" writes to a matrix, reads a matrix,
     a contiguous vector, and one of integers; "(out 2 + real)" is a tuple. Numba itself refuses all other types, and
-    arrays that must not be written.
+    arrays that must not be written. Who calls has a dispatcher of its own, which never compiles: Numba would do so for
+    types that have to be converted, if another thread is just compiling.
     """
 
     def __init__(self, kernel: Any, arguments: str) -> None:
@@ -42,11 +29,14 @@ class AnyLayout(dict[int, Callable[..., Any]]):
         self.kernel, self.arguments = kernel, arguments.split(", ")
 
     def __missing__(self, size: int) -> Callable[..., Any]:
-        with compiling():
-            self.kernel.compile(self.types(size))
-            CLOSED.add(self.kernel)
-        self[size] = self.kernel
-        return self[size]
+        kinds = self.types(size)
+        with compiling:
+            self.kernel.compile(kinds)
+        closed: Any = CPUDispatcher(self.kernel.py_func)
+        closed.add_overload(self.kernel.overloads[kinds])
+        closed.disable_compile()
+        self[size] = closed
+        return closed
 
     def types(self, size: int) -> tuple[Any, ...]:
         """Numba's types of the arguments, for floats of `size` bytes."""

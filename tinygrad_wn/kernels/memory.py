@@ -81,6 +81,16 @@ def fits(one: Any, model: Any) -> Any:
 
 
 @kernel
+def apart(one: Any, size: Any, ranges: Any) -> Any:
+    """Whether an array of `size` bytes has none in common with some ranges: how many, then the ends of each."""
+    words = pointer_at(np.int64, ranges)
+    first, common = pointer_at(np.int64, one)[DATA], 0
+    for i in range(words[0]):
+        common |= (first < words[2 * i + 2]) & (words[2 * i + 1] < first + size)
+    return common == 0
+
+
+@kernel
 def numbers_of(one: Any) -> Any:
     """Where the numbers of an array begin."""
     return pointer_at(np.int64, one)[DATA]

@@ -27,15 +27,22 @@ def _chosen(at: Any, number: Any, x: Any, other: Any) -> Any:
     return at.select(at.fcmp_unordered("!=", number, ir.Constant(number.type, None)), x, other)
 
 
-def _settled(at: Any, x: Any, *, squared: bool = False) -> Any:
-    """x, and 0 where its exponent says that it is not a normal number; or that a 16 384th of its square is not."""
-    bits, fraction = (32, 23) if x.type.element == ir.FloatType() else (64, 52)
+def _settled(at: Any, x: Any) -> Any:
+    """x, and 0 where its exponent has no bits: where it is not a normal number."""
+    bits, exponent = (32, 0xFF << 23) if x.type.element == ir.FloatType() else (64, 0x7FF << 52)
     words = ir.VectorType(ir.IntType(bits), x.type.count)
-    exponents = 2 ** (bits - 1) - 2**fraction
-    least = (2 ** (bits - fraction - 3) + 7 if squared else 1) << fraction
-    found = at.and_(at.bitcast(x, words), ir.Constant(words, [exponents] * x.type.count))
-    small = at.icmp_unsigned("<", found, ir.Constant(words, [least] * x.type.count))
-    return at.select(small, ir.Constant(x.type, None), x)
+    found = at.and_(at.bitcast(x, words), ir.Constant(words, [exponent] * x.type.count))
+    return at.select(at.icmp_unsigned("==", found, ir.Constant(words, None)), ir.Constant(x.type, None), x)
+
+
+def _counted(at: Any, slope: Any, share: Any) -> Any:
+    """A slope, and 0 where its square over that of `share` is not a normal number. Sizes compare as their bits."""
+    bits, root = (32, 2.0**-63) if slope.type.element == ir.FloatType() else (64, 2.0**-511)
+    words = ir.VectorType(ir.IntType(bits), slope.type.count)
+    size = at.and_(at.bitcast(slope, words), ir.Constant(words, [2 ** (bits - 1) - 1] * slope.type.count))
+    least = at.fmul(share, ir.Constant(slope.type, [ir.Constant(slope.type.element, root)] * slope.type.count))
+    small = at.icmp_unsigned("<", size, at.bitcast(least, words))
+    return at.select(small, ir.Constant(slope.type, None), slope)
 
 
 def _slope(at: Any, p: Any, g: Any, decay: Any = None) -> Any:
@@ -54,8 +61,8 @@ def _rolled(at: Any, p: Any, m: Any, g: Any, rate: Any, momentum: Any, *more: An
 
 
 def _adapted(at: Any, p: Any, m: Any, s: Any, g: Any, *numbers: Any) -> list[Any]:
-    pace, rise, beta1, beta2, new1, new2, eps, *decays = numbers
-    slope = _settled(at, _slope(at, p, g, *decays[1:]), squared=True)
+    pace, rise, beta1, beta2, new1, new2, share, eps, *decays = numbers
+    slope = _counted(at, _slope(at, p, g, *decays[1:]), share)
     m = _settled(at, at.fadd(at.fmul(beta1, m), at.fmul(new1, slope)))
     s = _settled(at, at.fadd(at.fmul(beta2, s), at.fmul(at.fmul(new2, slope), slope)))
     kept = _chosen(at, decays[0], at.fsub(p, at.fmul(decays[0], p)), p) if decays else p
@@ -68,8 +75,8 @@ FORMULAS: dict[tuple[int, int], Any] = {
     (2, 2): _descended,
     (3, 2): _rolled,
     (3, 4): _rolled,
-    (4, 7): _adapted,
-    (4, 9): _adapted,
+    (4, 8): _adapted,
+    (4, 10): _adapted,
 }
 """New values, by how many arrays and how many numbers there are: rate; rate and momentum; those of `adam_numbers`. What
 few ask for needs numbers of its own, so that others do not wait for it: decay; nesterov and decay; or what p shrinks by
@@ -144,9 +151,9 @@ def update_row(_typing: Any, arrays: Any, numbers: Any, place: Any, count: Any) 
 
 @kernel
 def adam_numbers(rate: Any, step: Any, beta1: Any, beta2: Any, eps: Any) -> Any:
-    """What all numbers of a parameter are updated with: pace, rise, β₁, β₂, 1-β₁, 1-β₂, ε."""
+    """What all numbers of a parameter are updated with: pace, rise, β₁, β₂, 1-β₁, 1-β₂, √(1/(1-β₂)), ε."""
     pace, rise = rate / (1.0 - beta1**step), 1.0 / math.sqrt(1.0 - beta2**step)
-    return pace, rise, beta1, beta2, 1.0 - beta1, 1.0 - beta2, eps
+    return pace, rise, beta1, beta2, 1.0 - beta1, 1.0 - beta2, math.sqrt(1.0 / (1.0 - beta2)), eps
 
 
 @kernel

@@ -16,7 +16,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from .exact import floor_divide, left_shift, remainder, right_shift, sign
+from .exact import floor_divide, left_shift, power, remainder, right_shift, sign
 from .exponential import exp as vector_exp, log as vector_log
 from .jit import kernel
 
@@ -64,7 +64,7 @@ NUMBERS = ModuleType("numpy of numbers", "NumPy's functions, for single numbers.
 vars(NUMBERS).update({name: value for name, value in vars(np).items() if not name.startswith("__")})
 vars(NUMBERS).update(where=kernel(_where), asarray=kernel(_asarray))
 vars(NUMBERS).update(exp=_exp, log=_log, sign=sign, floor_divide=floor_divide, remainder=remainder)
-vars(NUMBERS).update(left_shift=left_shift, right_shift=right_shift)
+vars(NUMBERS).update(left_shift=left_shift, right_shift=right_shift, power=power)
 
 
 @kernel

@@ -44,14 +44,22 @@ def _slope(p: Any, g: Any, weight_decay: float) -> Any:
     return g + weight_decay * p if weight_decay else g
 
 
-def _settled(x: Any, *, squared: bool = False) -> Any:
-    """x, and 0 where it is below the smallest normal number; or where a 16 384th of its square is.
+def _smallest(x: Any) -> Any:
+    return np.finfo(np.result_type(x, np.float32)).smallest_normal
+
+
+def _settled(x: Any) -> Any:
+    """x, and 0 where it is below the smallest normal number.
 
     A mean that decays would never leave that range: 0.9 x rounds to x there. And some processors compute with such
     numbers 100 times as slowly.
     """
-    least = np.finfo(np.result_type(x, np.float32)).smallest_normal
-    return np.where(np.abs(x) < (128 * np.sqrt(least) if squared else least), 0, x)
+    return np.where(np.abs(x) < _smallest(x), 0, x)
+
+
+def _counted(slope: Any, beta2: float) -> Any:
+    """A slope, and 0 where (1 - β₂) slope², which is what Adam adds to s, is below the smallest normal number."""
+    return np.where(np.abs(slope) < _number(np.sqrt(1 / (1 - beta2)), slope) * np.sqrt(_smallest(slope)), 0, slope)
 
 
 def _number(value: Any, like: Any) -> Any:
@@ -146,8 +154,8 @@ def adam_update(
     """Adam (Kingma & Ba 2015) for tensors p, m, s, g, p, m, s, g, …; gives p, m, s, p, m, s, …
 
     m and s are running means of g and g²; `step` counts from 1 and weighs what they miss at the start, in float64.
-    `decoupled` decay is AdamW's. A slope below 2⁻⁵⁶ (float64: 2⁻⁵⁰⁴) is 0: what it adds to s is lost in any case, and
-    it moves p by less than rate · 1.4e-17 / eps.
+    `decoupled` decay is AdamW's. A slope is 0 where (1 - β₂) slope², which it adds to s, is below the smallest normal
+    number (by default, slopes below 3.4e-18; float64: 4.7e-153): it would move p by less than rate · 3.4e-18 / eps.
 
     >>> from tinygrad_wn.ops.update import adam_update
     >>> zero = tg.tensor([0.0])
@@ -159,7 +167,7 @@ def adam_update(
     rise = 1 / np.sqrt(np.subtract(1, np.power(beta2, step, dtype=np.float64)))
     results = []
     for p, m, s, g in _rows(tensors, 4):
-        slope = _settled(g if decoupled else _slope(p, g, weight_decay), squared=True)
+        slope = _counted(g if decoupled else _slope(p, g, weight_decay), beta2)
         first = _settled(beta1 * m + (1 - beta1) * slope)
         second = _settled(beta2 * s + (1 - beta2) * slope * slope)
         kept = p - _number(rate * weight_decay, first) * p if decoupled and weight_decay else p

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import DTypeError, GradientError, ShapeError, StateError, ValueRangeError
 from ..slot import changed, depends_on, gradients_are_cleared, has_no_gradient
-from ..tensor import Tensor, tensor
+from ..tensor import Tensor, leaves_step, tensor
 
 if TYPE_CHECKING:
     from ..domains import Array
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Work: TypeAlias = tuple[Tensor, Tensor, dict[str, Any]]
 """A parameter, its gradient, and its state."""
 
+PACKAGE = __name__.split(".")[0]
 STEADY = (float, int, bool, tuple)
 """Types of options that cannot change while they stay the same object."""
 
@@ -37,7 +38,7 @@ class Watcher(Protocol):
 
 
 class Group(dict[str, Any]):
-    """Parameters and options of one group: a dict that lets compiled steps know when an option is set."""
+    """Parameters and options of a group, or the state of a parameter: a dict that tells compiled steps what is set."""
 
     def __setitem__(self, name: str, value: Any) -> None:
         super().__setitem__(name, value)
@@ -66,6 +67,16 @@ class Group(dict[str, Any]):
         """Take an option away."""
         changed()
         return super().pop(name, *default)
+
+    def popitem(self) -> tuple[str, Any]:
+        """Take the last option away."""
+        changed()
+        return super().popitem()
+
+    def clear(self) -> None:
+        """Take all options away."""
+        changed()
+        super().clear()
 
 
 class Telling(list[Any]):
@@ -116,6 +127,7 @@ class Optimizer(ABC):
         self._last_rate: Any = None
         self._changes = 0
         newest: Any = next(c for c in type(self).__mro__ if vars(c).keys() & {"update", "update_all"})
+        self._own_code = any(kind.__module__.split(".")[0] != PACKAGE for kind in type(self).__mro__[:-2])
         self._rule: Any = newest.update_all if "update_all" in vars(newest) else Optimizer.update_all
         given: Any = params if isinstance(params, Tensor) or not isinstance(params, Iterable) else list(params)
         grouped = isinstance(given, list) and given and all(isinstance(one, Mapping) for one in given)
@@ -166,7 +178,7 @@ class Optimizer(ABC):
         merged = Group({**self.defaults, **group, "params": Telling(new)})
         self.check(merged)
         self.param_groups.append(merged)
-        self.state += [{} for _ in new]
+        self.state += [Group() for _ in new]
         self._changes += 1
         changed()
 
@@ -185,13 +197,19 @@ class Optimizer(ABC):
         ValueRangeError for an option that is out of range.
         """
         depends_on(self._known)
+        if self._own_code:
+            depends_on(self._options)
         states = iter(self.state)
         found = [self._work(i, group, states) for i, group in enumerate(self.param_groups)]
         for one in self.watchers:
             one.before_step()
         for group, works in zip(self.param_groups, found, strict=True):
             for work in works:
+                numbers = [_numbers(state) for _, _, state in work] if self._own_code else []
                 self._rule(self, work, group)
+                for (p, _, state), before in zip(work, numbers, strict=False):
+                    if _numbers(state) != before:
+                        leaves_step(p, "counting in a Python number of an optimizer's state")
         for one in self.watchers:
             one.after_step()
 
@@ -199,7 +217,13 @@ class Optimizer(ABC):
         """What a compiled step takes for granted: the same groups, parameters and states, the same watchers."""
         groups = self.param_groups
         parameters = (id(p) for group in groups for p in group["params"])
-        return [self._changes, *map(id, self.state), *map(id, groups), *parameters]
+        states = (id(x) for state in self.state for x in (state, *state.values()))
+        return [self._changes, *states, *map(id, groups), *parameters]
+
+    def _options(self) -> list[Any]:
+        """What a rule of the user may compute with in Python."""
+        values = [x for group in self.param_groups for name, x in group.items() if name != "params"]
+        return [x if isinstance(x, STEADY) else list(x) if isinstance(x, list) else id(x) for x in values]
 
     def watch(self, watcher: Watcher, *, on: bool = True) -> None:
         """Call `watcher.before_step()` and `watcher.after_step()` in each step from now on, or no more if not `on`.
@@ -299,6 +323,10 @@ class Optimizer(ABC):
         self._changes += any(own.keys() != new.keys() for own, new in zip(self.state, states, strict=True))
         for own, new in zip(self.state, states, strict=True):
             _take_over(own, new)
+
+
+def _numbers(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: x for name, x in state.items() if isinstance(x, int | float)}
 
 
 def _take_over(own: dict[str, Any], new: dict[str, Any]) -> None:

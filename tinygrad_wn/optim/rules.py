@@ -60,7 +60,7 @@ class SGD(Optimizer):
     def update_all(self, work: list[Work], group: Mapping[str, Any]) -> None:
         """Carry out `sgd_update` or `momentum_update` in place, in one call."""
         depends_on(lambda: (group["momentum"], group["nesterov"], group["weight_decay"]))
-        (lr,) = each_step(lambda: (self.rate(group),), steady=True)
+        (lr,) = each_step(lambda: (self.rate(group),), steady=type(self).rate is Optimizer.rate)
         momentum, decay = float(group["momentum"]), float(group["weight_decay"])
         targets: list[Tensor] = []
         tensors: list[Tensor] = []
@@ -129,7 +129,7 @@ class Adam(Optimizer):
         A step that is being recorded has a call for each: it must hold also when some of them fall behind.
         """
         depends_on(lambda: (*group["betas"], group["eps"], group["weight_decay"]))
-        (lr,) = each_step(lambda: (self.rate(group),), steady=True)
+        (lr,) = each_step(lambda: (self.rate(group),), steady=type(self).rate is Optimizer.rate)
         by_step: dict[float, list[Work]] = {}
         for i, (p, g, state) in enumerate(work):
             if not state:
