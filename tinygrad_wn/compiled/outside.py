@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 
     from ..domains import Array
 
-CALLED = ("forward", "__call__", "step", "begin", "update", "update_all", "rate")
-"""Methods of modules and optimizers that code of the package calls."""
+CALLED = {"forward", "__call__"}
+"""Methods that code of the package calls."""
+RULES = {"step", "begin", "update", "update_all", "rate"}
+"""The same of optimizers."""
 UNASKED = ("__init__", "__new__", "__repr__", "__str__")
 """Methods of classes that are not looked into unless the code names them."""
 SMALL = 4096
@@ -159,6 +161,8 @@ class Outside:
 
     def _same_contents(self, how: str, holder: Any, value: list[Any]) -> None:
         now = read(how, holder, None)
+        if getattr(type(holder), "tells_items", False):  # new tensors, as of a state, are told
+            now, value = ([x for x in some if plain(x)] for some in (now, value))
         if len(now) != len(value) or not all(map(is_, now, value)):
             self._refuse(f"a {how} is changed", repr(type(holder).__name__), None)
 
@@ -262,6 +266,7 @@ class Outside:
         """Look at attributes of an object and of its classes, or of a class, and at its methods that are named."""
         tells, whole = getattr(type(value), "tells_changes", False), isinstance(value, type)
         found = None if whole else getattr(value, "__dict__", None)
+        rules = RULES if hasattr(type(value), "update_all") else set()
         if tells:
             self.things.append(value)
         if found is not None:
@@ -271,7 +276,7 @@ class Outside:
         for kind in value.__mro__ if whole else type(value).__mro__:
             above.append(self._classes.setdefault(kind, vars(kind)))
             self._operators(kind)
-            for name in sorted(self._names & vars(kind).keys()):
+            for name in sorted((self._names | rules) & vars(kind).keys()):
                 self._attribute(value, kind, name, above)
         if tells:
             for _, child in value.named_modules():

@@ -40,6 +40,8 @@ class Watcher(Protocol):
 class Group(dict[str, Any]):
     """Parameters and options of a group, or the state of a parameter: a dict that tells compiled steps what is set."""
 
+    tells_items = True
+
     def __setitem__(self, name: str, value: Any) -> None:
         super().__setitem__(name, value)
         changed()
