@@ -268,17 +268,19 @@ def test_an_array_of_another_byte_order_is_refused():
 def test_what_a_refused_call_wrote_is_given_back(make):
     net = nn.weight_norm(nn.Sequential(nn.Linear(3, 4, rng=0), nn.BatchNorm1d(4), nn.Linear(4, 1, rng=1)))
     optimizer = make(net.parameters(), lr=0.1)
+    schedule = tg.optim.Cosine(optimizer, 10)
 
     def step(x, refused=True):
         optimizer.zero_grad()
         loss = tg.square(net(x)).mean()
         loss.backward()
         optimizer.step()
+        schedule.step()
         return loss.item() if refused else loss
 
     x = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
     step(x, refused=False)
-    states = (net.state_dict, optimizer.state_dict)
+    states = (net.state_dict, optimizer.state_dict, schedule.state_dict)
     before = [{name: np.array(value) for name, value in one().items()} for one in states]
     for _ in range(2):
         with pytest.raises(tg.errors.CompileError, match="a Python number"):

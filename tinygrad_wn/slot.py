@@ -68,11 +68,12 @@ def is_recorded() -> bool:
 
 
 def after_step(act: Callable[[], None]) -> None:
-    """Act: now, and after each run where a step is being recorded."""
+    """Act: now, or where a step is being recorded, after it, if it is not refused, and after each run."""
     over: Any = slot.over.get()
-    if over is not None:
+    if over is None:
+        act()
+    else:
         over.after_step(act)
-    act()
 
 
 changes = [0]

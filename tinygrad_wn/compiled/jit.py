@@ -144,6 +144,8 @@ class Compiled:
         self.newest = Step(recorder, arrays, shape, outputs, outside)
         known.append(self.newest)
         self.newest.written_back(leaves, arrays)
+        for act in recorder.record.after:
+            act()
         if sum(map(len, self.steps.values())) == MANY + 1:
             warnings.warn(
                 f"tg.jit: {self.name} was compiled for {MANY + 1} signatures; each new shape, dtype and Python value "
