@@ -78,21 +78,24 @@ class Scales:
     """An object that is used by an operator."""
 
     def __init__(self):
-        self.rate = 1.0
+        self.scale = 1.0
 
     def __mul__(self, x):
-        return self.rate * x
+        return self.scale * x
 
 
 CONTENTS = {
     "a set": ({"a"}, lambda one: one.add("b"), len),
     "a deque": (deque([1.0], maxlen=1), lambda one: one.append(3.0), lambda one: one[0]),
     "an ordered dict": (OrderedDict(a=1.0), lambda one: one.update(a=3.0), lambda one: one["a"]),
-    "an object of the library": (
-        SimpleNamespace(rate=1.0),
-        lambda one: setattr(one, "rate", 3.0),
-        lambda one: one.rate,
+    "an object with slots": (Slots(), lambda one: setattr(one, "rate", 3.0), lambda one: one.rate),
+    "an object with an operator": (Scales(), lambda one: setattr(one, "scale", 3.0), lambda one: one * 1.0),
+    "options of an optimizer": (
+        tg.optim.SGD([tg.tensor(1.0, requires_grad=True)], lr=0.5),
+        lambda one: one.param_groups[0].update(lr=3.0),
+        lambda one: one.param_groups[0]["lr"],
     ),
+    "a namespace": (SimpleNamespace(rate=1.0), lambda one: setattr(one, "rate", 3.0), lambda one: one.rate),
 }
 
 

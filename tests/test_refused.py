@@ -2,6 +2,7 @@
 
 import functools
 import random
+import sys
 from collections import defaultdict, deque
 from importlib import import_module
 from pathlib import Path
@@ -172,8 +173,10 @@ def test_what_would_happen_in_the_first_call_alone_is_refused_with_its_line(func
     assert line in Path(__file__).read_text(encoding="utf-8").splitlines()[int(number) - 1]
 
 
-def test_a_global_number_that_is_written_to_is_refused_with_its_line(tmp_path, monkeypatch):
-    lines = ["count = 0", "def step(x):", "    global count", "    count += 1", "    return x * 2"]
+@pytest.mark.parametrize(("before", "then"), [("count = 0", "count += 1"), ("", "count = x * 2")])
+def test_a_global_that_is_written_to_is_refused_with_its_line(before, then, tmp_path, monkeypatch):
+    lines = [before, "def step(x):", "    global count", f"    {then}", "    return x * 2"]
+    monkeypatch.delitem(sys.modules, "counting_steps", raising=False)
     (tmp_path / "counting_steps.py").write_text("\n".join(lines))
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(tg.errors.CompileError, match=r"count is written to(.|\n)*steps\.py:4"):

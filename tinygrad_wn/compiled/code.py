@@ -57,7 +57,7 @@ def unseeded(code: CodeType) -> str:
     """Where a code makes a generator of random numbers and gives no seed; "" if it does not."""
     made = ""
     for step, place in _places(code):
-        if made and step.opname == "CALL" and step.arg == 0:
+        if made and step.opname == "CALL":
             return made
         if step.opname not in BETWEEN:
             made = place if step.argval in MAKERS else ""
