@@ -37,3 +37,17 @@ def test_eager_calls_go_on_while_a_step_is_compiled(tmp_path: Any, monkeypatch: 
             calls += 1
     finally:
         thread.join()
+
+
+@pytest.mark.parametrize(("shape", "brief"), [((3, 4), True), ((200, 600), False), ((300, 300), False)])
+def test_only_a_brief_step_keeps_other_threads_waiting(shape: tuple[int, int], brief: bool) -> None:
+    """A long one, of many numbers or of a large product, gives others their turn."""
+    x = np.random.default_rng(0).standard_normal(shape).astype("f4")
+
+    def function(x: Any) -> Any:
+        return tg.tanh(x) if shape[0] != shape[1] else tg.matmul(x, x)
+
+    step = tg.jit(function)
+    for _ in range(3):
+        np.testing.assert_allclose(step(x).numpy(), function(x).numpy(), rtol=1e-4, atol=1e-4)
+    assert step._last().brief is brief

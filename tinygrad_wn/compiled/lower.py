@@ -304,3 +304,8 @@ def work(calls: list[Call]) -> float:
         and isinstance(call.given[1], View)
         and call.given[0].shape
     )
+
+
+def touched(calls: list[Call]) -> int:
+    """Numbers that calls read and write."""
+    return sum(x.size for call in calls for x in (*call.given, *call.results) if isinstance(x, View))

@@ -20,7 +20,7 @@ from ..op import OPS
 from ..slot import changes
 from ..tensor import Tensor, as_array, overwritten, overwritten_by_step, wrap
 from ..walk import Written, recording
-from .lower import work
+from .lower import touched, work
 from .lying import Lying
 from .outside import Outside
 from .plan import BORDER, Plan, plan
@@ -39,6 +39,8 @@ DATA, WANTS = place_in(_probe, _probe._data), place_in(_probe, _probe._wants)
 Box: TypeAlias = "tuple[Tensor, Array, tuple[Array, ...], int]"
 """A single result, to be the next one when nobody holds it any more: the tensor, its array, a tuple of that, its id."""
 
+BRIEF = 2e6
+"""Operations, and ten times the numbers that they read and write, in some tens of microseconds."""
 FAST = 1e7
 """Operations in the time that a helper takes to wake up, twice over: a longer step waits for it."""
 
@@ -62,7 +64,10 @@ class Step:
         names = [part.name for part in self.text.parts if part.name]
         addresses = iter(load(self.text.module, names))
         self.parts: list[Any] = [next(addresses) if part.name else part.call for part in self.text.parts]
-        (self.call, self.quick, self.repeat), self.function = callers(), self.parts[0]
+        calls = recorder.record.calls
+        self.brief = not self.plan.team and work(calls) < BRIEF and touched(calls) < BRIEF / 10
+        """Whether it is over before another thread would want the GIL."""
+        (self.call, self.quick, self.repeat), self.function = callers(brief=self.brief), self.parts[0]
         self.room = np.zeros(self.plan.bytes + self.text.scratch + BORDER + 8 * WORDS, np.uint8)
         sync = (address_of(self.room) + BORDER - 1) // BORDER * BORDER
         self.start = sync + 8 * WORDS - LINE
@@ -86,7 +91,7 @@ class Step:
         ]
         self.table = np.array([*head, *map(id, self.models), *held], np.int64)
         self.at = address_of(self.table)
-        self.wait = 1 if work(recorder.record.calls) < FAST else 1 << 16
+        self.wait = 1 if work(calls) < FAST else 1 << 16
         self.moving, self.steady = ([one for one in self.record.before if one[2] == kind] for kind in (False, True))
         self.after = self.record.after
         self.simple = len(self.parts) == 1 and not self.text.fragile

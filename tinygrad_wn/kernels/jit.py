@@ -47,6 +47,11 @@ def counting(function: F) -> F:
     return _compiled(function, _nrt=True)
 
 
+def holding(function: F) -> F:
+    """As `kernel`, but with the GIL when Python calls it: 33 ns less, for what is over before others want it."""
+    return _compiled(function, nogil=False, _nrt=False)
+
+
 def inlined(function: F) -> F:
     """As `kernel`, for what is to become a part of the kernels that call it, however large it is.
 
@@ -68,7 +73,7 @@ def parallel_kernel(function: F) -> F:
 def _compiled(function: F, **more: Any) -> F:
     if not COMPILED:
         return function
-    compiled = numba.njit(error_model="numpy", nogil=True, boundscheck=False, **more)(function)
+    compiled = numba.njit(**{"error_model": "numpy", "nogil": True, "boundscheck": False} | more)(function)
     keep_on_disk(compiled)
     return cast("F", compiled)
 

@@ -33,7 +33,7 @@ from .atomic import (
 )
 from .bundle import DATA, ITEMS
 from .entry import entry
-from .jit import kernel
+from .jit import holding, kernel
 from .threads import get_num_threads, on_change
 from .vector import WORD, piece, word
 
@@ -268,6 +268,12 @@ def _quick(given: Any, results: Any, table: Any) -> Any:
     return _run(pointer_at(np.int64, table)[ENTRY], given, results, table, 0)
 
 
+@holding
+def _brief(given: Any, results: Any, table: Any) -> Any:
+    """The same for a step that takes some microseconds, and no helpers, who may want the GIL."""
+    return _quick(given, results, table)
+
+
 @kernel
 def _repeat(given: Any, results: Any, table: Any, count: Any, moves: Any) -> Any:
     """Run a step `count` times, or until it gives a status, and say how often it ran without one.
@@ -297,9 +303,9 @@ def _move(array: Any, step: Any) -> None:
     words[DATA] += step
 
 
-def callers() -> tuple[Callable[..., int], Callable[..., int], Callable[..., int]]:
-    """Machine code that runs any function of a step, the first one, and that one several times."""
-    return entry(_run, 5), entry(_quick, 3), entry(_repeat, 5)
+def callers(*, brief: bool = False) -> tuple[Callable[..., int], Callable[..., int], Callable[..., int]]:
+    """Machine code that runs any function of a step, the first one (of a brief step or not), and that several times."""
+    return entry(_run, 5), entry(_brief if brief else _quick, 3), entry(_repeat, 5)
 
 
 team = Team()
