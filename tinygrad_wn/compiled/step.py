@@ -15,7 +15,7 @@ from ..errors import CompileError, ZeroNormError
 from ..kernels.address import address_of, place_in
 from ..kernels.atomic import LINE, WORDS
 from ..kernels.emitted import load
-from ..kernels.team import FULL, NO_ROOM, NOT_YET, SLEEPERS, SYNC, TAKEN_ALREADY, callers, team
+from ..kernels.team import BOXES, FULL, NO_ROOM, NOT_YET, SLEEPERS, SYNC, TAKEN_ALREADY, callers, team
 from ..op import OPS
 from ..slot import changes
 from ..tensor import Tensor, as_array, overwritten, overwritten_by_step, wrap
@@ -23,6 +23,7 @@ from ..walk import Written, recording
 from .lower import touched, work
 from .lying import Lying
 from .outside import Outside
+from .pace import Pace
 from .plan import BORDER, Plan, plan
 from .record import Call, Memory, Number, Recorder, View
 from .sweep import contiguous
@@ -76,12 +77,16 @@ class Step:
         bounds = [(address_of(x), address_of(x) + x.nbytes) for x in self.targets]
         self.ranges = np.array([len(bounds), *sum(bounds, ())], np.int64)
         held = [address_of(memory.owner) for memory in self.text.held]
-        boxes = team.ready() if self.plan.team else 0
+        self.pace, self.machine = Pace() if self.plan.team else None, self.quick
+        self.began = 0.0
+        if self.pace:
+            self.quick = self._paced
+        self.boxes = team.ready() if self.plan.team else 0
         head = [
             self.start,
             address_of(self.now),
             sync,
-            boxes,
+            self.boxes,
             id(Tensor),
             DATA,
             self.function if self.text.parts[0].name else 0,
@@ -195,10 +200,26 @@ class Step:
                 act()
         return True
 
+    def _paced(self, given: int, results: int, at: int) -> int:
+        """Run the machine code, with helpers or alone, and look at how long it takes."""
+        self.began = time.perf_counter()
+        status = self.machine(given, results, at)
+        if status == 0:
+            self._ran()
+        return status
+
+    def _ran(self) -> None:
+        """After a run, whose helpers may have slept before: choose how the next one is done."""
+        if self.pace:
+            self.pace.ran(time.perf_counter() - self.began)
+            self.table[BOXES] = self.boxes if self.pace.helped else 0
+
     def again(self, status: int, given: tuple[Any, ...], box: Box) -> bool:
         """After a run that gave a status: run where it could not, or raise; False if an argument does not fit."""
         if status in NOT_YET:
             status = self._called(self.function, given, box[2], status)
+            if status == 0:
+                self._ran()
         if status > 0:
             self._fail(status, given, box[2])
         return status == 0

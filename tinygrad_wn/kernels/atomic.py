@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from typing import Any
 
@@ -13,6 +14,9 @@ from .jit import kernel
 from .vector import WORD, piece
 
 X86 = platform.machine().lower() in ("x86_64", "amd64")
+YIELDS = hasattr(os, "sched_yield")
+LONG = 256 if X86 else 4000
+"""Turns after which a thread that waits lets others have its core: some microseconds."""
 LINE = 64
 """Bytes of a line of the cache: words of different threads lie on different ones."""
 
@@ -86,6 +90,29 @@ def pause(_typing: Any) -> Any:
     return types.void(), build
 
 
+@piece
+def _let_others(_typing: Any) -> Any:
+    """Let another thread have the core, if one wants it."""
+
+    def build(context: Any, at: Any, _signature: Any, _arguments: Any) -> Any:
+        if YIELDS:
+            form = ir.FunctionType(ir.IntType(32), [])
+            at.call(cgutils.get_or_insert_function(at.module, form, "sched_yield"), [])
+        return context.get_dummy_value()
+
+    return types.void(), build
+
+
+@kernel
+def wait_turn(turn: Any) -> Any:
+    """One turn of a loop that waits for another thread, which may be waiting for this core; gives the next turn."""
+    if turn % LONG == LONG - 1:
+        _let_others()
+    else:
+        pause()
+    return turn + 1
+
+
 NO_STATUS = 1 << 62
 COUNT, PHASE, STATUS, BUSY, WORDS = 0, LINE, 2 * LINE, 3 * LINE, 5 * LINE // 8
 """Where a meeting point has its words, in bytes: who is there, how often all were, the least status, and whether it is
@@ -109,8 +136,9 @@ def meet(sync: Any, parts: Any) -> Any:
     if add_word(sync + COUNT, 1) == parts - 1:
         write_word(sync + COUNT, 0)
         add_word(sync + PHASE, 1)
+    turn = 0
     while read_word(sync + PHASE) == phase and read_word(sync + STATUS) == NO_STATUS:
-        pause()
+        turn = wait_turn(turn)
     return read_word(sync + STATUS) != NO_STATUS
 
 

@@ -29,6 +29,7 @@ from .atomic import (
     prepare_meetings,
     read_word,
     swap_word,
+    wait_turn,
     write_word,
 )
 from .bundle import DATA, ITEMS
@@ -96,7 +97,7 @@ def _serve(box: Any) -> None:
         state = read_word(box + STATE)
         if state == POSTED and swap_word(box + STATE, POSTED, TAKEN):
             while read_word(box + STATE) != GO:
-                pause()
+                turns = wait_turn(turns)
             function, table = read_word(box + FUNCTION), read_word(box + TABLE)
             given, results = read_word(box + GIVEN), read_word(box + RESULTS)
             _done(function, given, results, table, read_word(box + PART), read_word(box + PARTS))
@@ -104,7 +105,7 @@ def _serve(box: Any) -> None:
             turns = 0
         elif (turns > PATIENCE or read_word(box + QUITS)) and swap_word(box + STATE, IDLE, ASLEEP):
             return
-        pause()
+        wait_turn(turns)
 
 
 @kernel
@@ -153,11 +154,11 @@ def _in_parts(function: Any, given: Any, results: Any, table: Any, boxes: Any, c
         if posted >> i & 1:
             parts += 1
             write_word(boxes + i * BOX + STATE, GO)
-    status = _done(function, given, results, table, 0, parts)
+    status, turn = _done(function, given, results, table, 0, parts), 0
     for i in range(count):
         if posted >> i & 1:
             while read_word(boxes + i * BOX + STATE) != DONE:
-                pause()
+                turn = wait_turn(turn)
             write_word(boxes + i * BOX + STATE, IDLE)
     found = read_word(sync + STATUS)
     return status if found == NO_STATUS else found
@@ -173,13 +174,13 @@ def _run(function: Any, given: Any, results: Any, table: Any, wait: Any) -> Any:
     words = pointer_at(np.int64, table)
     boxes = words[BOXES]
     count = read_word(boxes - LINE) if boxes else 0
-    for _ in range(wait):
+    for turn in range(wait):
         asleep = 0
         for i in range(count):
             asleep += read_word(boxes + i * BOX + STATE) == ASLEEP
         if asleep == 0:
             break
-        pause()
+        wait_turn(turn)
     for i in range(count):
         if wait == 0 and read_word(boxes + i * BOX + STATE) == ASLEEP:
             return SLEEPERS
