@@ -16,6 +16,8 @@ REST, LONGEST = 64, 4096
 """Runs alone before helpers are tried again, at first, and at most: twice as many each time that they were not."""
 SUSPECT = 1.3
 """How many times the shortest run the mean may be before running alone is tried before `LONGEST` runs are over."""
+MOST = 8
+"""How many times the shortest run one counts for at most: after a break, helpers have to be woken."""
 MEMORY = 32
 """Runs, about, that the mean is one of."""
 
@@ -39,11 +41,13 @@ class Pace:
         self.left -= 1
         if self.state == TOGETHER:
             self.least = min(self.least, seconds)
-            self.mean += (seconds - self.mean) / MEMORY if self.mean else seconds
+            self.mean += (min(seconds, MOST * self.least) - self.mean) / MEMORY if self.mean else seconds
             due = not self.alone or self.mean > SUSPECT * self.least or self.left < -LONGEST
             if self.left <= 0 and due:
                 self._begin(TRY_ALONE, FEW)
             return
+        if self.state == TRY_TOGETHER and self.left == FEW:
+            return  # in which helpers are woken
         self.total += seconds
         lost = self.state == TRY_TOGETHER and self.total > FEW * self.alone
         if self.left > 0 and not lost:
@@ -53,7 +57,7 @@ class Pace:
             self._begin(*(ALONE, self.rest) if self.alone < self.mean else (TOGETHER, OFTEN))
         elif self.state == ALONE:
             self.alone = self.total / self.rest
-            self._begin(TRY_TOGETHER, FEW)
+            self._begin(TRY_TOGETHER, FEW + 1)
         elif self.total / FEW < self.alone:
             self.mean, self.rest = self.total / FEW, REST
             self._begin(TOGETHER, OFTEN)
