@@ -20,7 +20,7 @@ from ..slot import changes, differentiated, slot
 from ..tensor import Tensor, as_array, overwritten_by_step, serials, wrap
 from ..walk import recording as _recording
 from .outside import Outside
-from .record import Recorder, shared
+from .record import Recorder, keep_apart
 from .show import drawn, table
 from .step import Step
 from .trees import apart, together
@@ -114,8 +114,7 @@ class Compiled:
             self.hot = step if step.single and step.simple else None
         found = step.run(tuple(arrays))
         if found is None:
-            if (place := step.shared_argument(arrays)) >= 0:
-                raise shared(place)
+            keep_apart(arrays, step.targets)
             raise CompileError("tg.jit: a step refuses the signature that it was recorded for", {"signature": key})
         step.written_back(leaves, arrays)
         return found[0]
@@ -132,8 +131,7 @@ class Compiled:
         try:
             result = recorder.watch(lambda: self.function(*args, **kwargs))
             outside.unchanged(recorder)
-            if (place := recorder.shared_argument()) >= 0:
-                raise shared(place)
+            keep_apart(own, recorder.targets())
         except CompileError:
             recorder.undo()
             raise

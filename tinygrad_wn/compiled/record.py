@@ -228,12 +228,6 @@ class Recorder:
         outside = (one for one in self.memories.values() if one.kind == "outside")
         return next((one for one in outside if np.may_share_memory(one.owner, owner)), None)
 
-    def shared_argument(self) -> int:
-        """Which argument shares memory with what the step writes to outside; -1 for none."""
-        targets = self.targets()
-        arguments = [one for one in self.memories.values() if one.kind == "argument"]
-        return next((x.place for x in arguments if any(np.may_share_memory(x.owner, y) for y in targets)), -1)
-
     def targets(self) -> list[Array]:
         """Arrays from outside that the step writes to."""
         arrays = {id(t._data): t._data for t in self.record.written}.values()
@@ -350,10 +344,12 @@ def refusal(what: str, facts: dict[str, object], hint: str) -> CompileError:
     return CompileError(text, facts, hint=hint)
 
 
-def shared(place: int) -> CompileError:
-    """The error for an argument that the step would overwrite while it reads it."""
-    what = "tg.jit: an argument shares memory with a tensor that the step writes to"
-    return CompileError(what, {"argument": place}, hint="let the step find the tensor outside, or give a copy")
+def keep_apart(arguments: list[Array], targets: list[Array]) -> None:
+    """Raise CompileError for an argument that the step would overwrite while it reads it."""
+    for i, x in enumerate(arguments):
+        if any(np.may_share_memory(x, y) for y in targets):
+            what = "tg.jit: an argument shares memory with a tensor that the step writes to"
+            raise CompileError(what, {"argument": i}, hint="let the step find the tensor outside, or give a copy")
 
 
 def line() -> str:

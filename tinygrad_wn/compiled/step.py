@@ -272,11 +272,6 @@ class Step:
                 overwritten_by_step(self.written)
         return done
 
-    def shared_argument(self, arrays: list[Array]) -> int:
-        """Which argument shares memory with what the step writes to outside; -1 for none."""
-        shares = (any(np.may_share_memory(x, y) for y in self.targets) for x in arrays)
-        return next((i for i, one in enumerate(shares) if one), -1)
-
     def written_back(self, leaves: list[Any], arrays: list[Array]) -> None:
         """Give what the step wrote into the copies of arguments back to the arguments."""
         for i in self.touched:
