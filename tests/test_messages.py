@@ -80,6 +80,7 @@ MISTAKES = {
     "sizes one by one": (lambda x: tg.ones(2, 3), DTypeError, "tuple"),
     "a dtype that is none": (lambda x: tg.zeros(2, dtype="foo"), DTypeError, "'foo'"),
     "a size below 0": (lambda x: tg.full(-1, 2.0), ShapeError, "-1"),
+    "a value of another shape": (lambda x: tg.full((2,), [1, 2, 3]), ShapeError, "value : (3,)"),
     "a size as text": (lambda x: tg.ones("a"), ShapeError, "'a'"),
     "a dict as a tensor": (lambda x: tg.tensor({"x": 1}), DTypeError, "{'x': 1}"),
     "gradient by an integer": (lambda x: tg.grad(lambda y: y * y)(3), DTypeError, "3.0 for 3"),

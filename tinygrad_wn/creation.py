@@ -59,7 +59,11 @@ def _filled(shape: Any, value: Any, dtype: Any, requires_grad: bool) -> Tensor:
     except (TypeError, ValueError):
         hint = "give an integer of at least 0, or a tuple of them"
         raise ShapeError("not a shape", {"given": repr(shape)}, hint=hint) from None
-    made[...] = value
+    try:
+        made[...] = value
+    except ValueError:
+        facts = {"shape": made.shape, "value": np.shape(value)}
+        raise ShapeError("a value that does not fit the shape", facts, hint="give one number") from None
     return tensor(made, requires_grad=requires_grad)
 
 
