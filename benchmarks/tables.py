@@ -74,7 +74,8 @@ def _against_ours(row: dict[str, Any]) -> str:
 def _at_best(rows: list[dict[str, Any]]) -> Iterator[Table]:
     """Everyone at the thread count that is best for it, weight-normalized."""
     best = [row for row in rows if row["normalized"] and row["ratio_at_best_threads"]]
-    contenders = [*dict.fromkeys(row["contender"] for row in best if row["contender"] != OURS)]
+    taking_part = {row["contender"] for row in best} - {OURS}
+    contenders = [one for one in dict.fromkeys(row["contender"] for row in rows) if one in taking_part]
     body = []
     for name, batch in dict.fromkeys((row["workload"], row["batch"]) for row in best):
         here = {row["contender"]: row for row in best if (row["workload"], row["batch"]) == (name, batch)}
