@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..shapes import other_axes
-from .record import Call, View
+from .calls import Call, View
 from .sweep import Sweep, known, with_axes
 from .writer import Writer, rule
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..kernels.panels import BY_COLUMN, BY_ROW, NOT_SCALED, PADDED, STRETCHED
 from ..kernels.vector import VECTOR_BYTES
+from .calls import View
 from .lower import SMALL, UPDATES, is_turned, turned
 from .notes import add_noted, row_of
-from .record import View
 from .rules import update_numbers
 from .writer import Writer, shared
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .calls import Call, Number, Operand, View
 from .plan import MOVES, Stage
-from .record import Call, Number, Operand, View
 
 if TYPE_CHECKING:
     from .writer import Writer

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..kernels.loss_rows import MOST_CLASSES
 from ..op import OPS
-from .record import Call, Memory, View
+from .calls import Call, Memory, View
 
 SMALL = 1 << 15
 """Numbers of a weight up to which it is built and turned once; a larger one is read in panels by each product."""

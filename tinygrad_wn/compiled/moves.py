@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..ops.structural import HERE
-from .record import Call, View
+from .calls import Call, View
 from .sweep import Sweep, contiguous, copy, known, spread
 from .writer import Writer, rule
 

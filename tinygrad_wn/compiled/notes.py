@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..shapes import axes_of
-from .record import Call, View
+from .calls import Call, View
 from .rules import alike, turned, vector
 from .sweep import copy
 from .writer import Writer, rule, shared

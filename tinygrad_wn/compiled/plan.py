@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from .calls import Call, Memory, View
 from .lower import UPDATES, Lowering, is_turned, matrices, work
-from .record import Call, Memory, View
 from .splits import in_epochs, may_fail, split_of
 
 if TYPE_CHECKING:
-    from .record import Operand
+    from .calls import Operand
 
 MOVES = ("astype", "stop_gradient")
 """Ops that give each number as it is, in another dtype or place."""

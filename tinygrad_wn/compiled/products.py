@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import rules
+from .calls import Call, Operand, View
 from .lower import UPDATES
-from .record import Call, Operand, View
 from .sweep import Sweep, copy, known, with_axes
 from .writer import RULES, Writer, rule
 

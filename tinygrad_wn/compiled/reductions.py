@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..shapes import axes_of, other_axes
-from .record import Call, View
+from .calls import Call, View
 from .sweep import Sweep, copy, known, with_axes
 from .writer import Writer, rule
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..kernels.panels import NOT_SCALED
+from .calls import Call, Operand, View
 from .lower import UPDATES
-from .record import Call, Operand, View
 from .writer import Writer, rule
 
 

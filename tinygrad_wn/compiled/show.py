@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import ValueRangeError
-from .record import View
+from .calls import View
 
 if TYPE_CHECKING:
+    from .calls import Call, Memory
     from .plan import Plan, Stage
-    from .record import Call, Memory
 
 PRODUCTS = {"matmul": 1, "linear": 1, "weight_norm_linear": 1, "linear_pullback": 2, "weight_norm_linear_pullback": 2}
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..kernels.tiles import ROWS
+from .calls import Call, View
 from .lower import LANES, SMALL, UPDATES, is_turned, matrices, vectors
-from .record import Call, View
 
 if TYPE_CHECKING:
     from .plan import Stage

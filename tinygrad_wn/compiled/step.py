@@ -20,12 +20,13 @@ from ..op import OPS
 from ..slot import changes
 from ..tensor import Tensor, as_array, overwritten, overwritten_by_step, wrap
 from ..walk import Written, recording
+from .calls import Call, Memory, Number, View
 from .lower import touched, work
 from .lying import Lying
 from .outside import Outside
 from .pace import Pace
 from .plan import BORDER, Plan, plan
-from .record import Call, Memory, Number, Recorder, View
+from .record import Recorder
 from .sweep import contiguous
 from .trees import together
 from .writer import Text, Writer

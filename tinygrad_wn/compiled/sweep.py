@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .record import Call, View
+from .calls import Call, View
 from .writer import Writer
 
 if TYPE_CHECKING:

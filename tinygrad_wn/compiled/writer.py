@@ -13,9 +13,9 @@ import numpy as np
 
 from ..kernels.team import FULL
 from ..op import OPS
+from .calls import Call, Memory, Number, Operand, Room, View
 from .loops import Loop
 from .plan import BORDER, Plan, Stage
-from .record import Call, Memory, Number, Operand, Room, View
 from .splits import Split, split_of
 
 WORDS = "given, results, table, part, parts"
