@@ -76,7 +76,7 @@ class Compiled:
         else:
             box[0].grad, box[0]._wants = None, False
         if step.still:
-            status = step.quick(id(args), box[3], step.at)
+            status = step.quick(args, box[2])
             ran = not status or step.again(status, args, box)
         else:
             ran = step.asked(args, box)

@@ -15,7 +15,7 @@ from ..errors import CompileError, ZeroNormError
 from ..kernels.address import address_of, place_in
 from ..kernels.atomic import LINE, WORDS
 from ..kernels.emitted import load
-from ..kernels.team import BOXES, FULL, NO_ROOM, NOT_YET, SLEEPERS, SYNC, TAKEN_ALREADY, callers, team
+from ..kernels.team import BOXES, FULL, NO_ROOM, NOT_YET, SLEEPERS, SYNC, TAKEN_ALREADY, brief_caller, callers, team
 from ..op import OPS
 from ..slot import changes
 from ..tensor import Tensor, as_array, overwritten, overwritten_by_step, wrap
@@ -38,8 +38,8 @@ _probe = wrap(np.empty(1))
 DATA, WANTS = place_in(_probe, _probe._data), place_in(_probe, _probe._wants)
 """The words of a tensor that point to its array, and to whether it requires a gradient."""
 
-Box: TypeAlias = "tuple[Tensor, Array, tuple[Array, ...], int]"
-"""A single result, to be the next one when nobody holds it any more: the tensor, its array, a tuple of that, its id."""
+Box: TypeAlias = "tuple[Tensor, Array, tuple[Array, ...]]"
+"""A single result, to be the next one when nobody holds it any more: the tensor, its array, a tuple of that."""
 
 BRIEF = 2e6
 """Operations, and ten times the numbers that they read and write, in some tens of microseconds."""
@@ -67,9 +67,7 @@ class Step:
         addresses = iter(load(self.text.module, names))
         self.parts: list[Any] = [next(addresses) if part.name else part.call for part in self.text.parts]
         calls = recorder.record.calls
-        self.brief = not self.plan.team and work(calls) < BRIEF and touched(calls) < BRIEF / 10
-        """Whether it is over before another thread would want the GIL."""
-        (self.call, self.quick, self.repeat), self.function = callers(brief=self.brief), self.parts[0]
+        (self.call, self.machine, self.repeat), self.function = callers(), self.parts[0]
         self.room = np.zeros(self.plan.bytes + self.text.scratch + BORDER + 8 * WORDS, np.uint8)
         sync = (address_of(self.room) + BORDER - 1) // BORDER * BORDER
         self.start = sync + 8 * WORDS - LINE
@@ -78,10 +76,8 @@ class Step:
         bounds = [(address_of(x), address_of(x) + x.nbytes) for x in self.targets]
         self.ranges = np.array([len(bounds), *sum(bounds, ())], np.int64)
         held = [address_of(memory.owner) for memory in self.text.held]
-        self.pace, self.machine = Pace() if self.plan.team else None, self.quick
+        self.pace = Pace() if self.plan.team else None
         self.began = 0.0
-        if self.pace:
-            self.quick = self._paced
         self.boxes = team.ready() if self.plan.team else 0
         head = [
             self.start,
@@ -97,6 +93,9 @@ class Step:
         ]
         self.table = np.array([*head, *map(id, self.models), *held], np.int64)
         self.at = address_of(self.table)
+        self.brief = not self.plan.team and work(calls) < BRIEF and touched(calls) < BRIEF / 10
+        """Whether it is over before another thread would want the GIL."""
+        self.quick = brief_caller(self.table) if self.brief else self._timed
         self.wait = 1 if work(calls) < FAST else 1 << 16
         self.moving, self.steady = ([one for one in self.record.before if one[2] == kind] for kind in (False, True))
         self.after = self.record.after
@@ -175,8 +174,7 @@ class Step:
     def new_box(self) -> Box:
         """Room for a single result."""
         made = np.empty(*self.shapes[0])
-        results = (made,)
-        return wrap(made), made, results, id(results)
+        return wrap(made), made, (made,)
 
     def fits(self, given: tuple[Any, ...]) -> bool:
         """Whether machine code can read all arguments where they lie: asked before anything is drawn or counted."""
@@ -194,17 +192,17 @@ class Step:
         """Run with what has to be asked and done in Python; False if an argument does not fit."""
         with self.busy:
             self._prepare(self.moving)
-            status = self.quick(id(given), box[3], self.at)
+            status = self.quick(given, box[2])
             if status and not self.again(status, given, box):
                 return False
             for act in self.after:
                 act()
         return True
 
-    def _paced(self, given: int, results: int, at: int) -> int:
-        """Run the machine code, with helpers or alone, and look at how long it takes."""
+    def _timed(self, given: tuple[Any, ...], results: tuple[Array, ...]) -> int:
+        """Run the machine code without the GIL, with helpers or alone, and look at how long it takes."""
         self.began = time.perf_counter()
-        status = self.machine(given, results, at)
+        status = self.machine(id(given), id(results), self.at)
         if status == 0:
             self._ran()
         return status

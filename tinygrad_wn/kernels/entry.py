@@ -2,17 +2,69 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
+from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 
+from ..domains import Array
 from .layouts import compiling
+from .vector import WORD, piece
+
+
+class _Method(ctypes.Structure):
+    """What CPython wants to know of a function in C: PyMethodDef."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("code", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("doc", ctypes.c_char_p),
+    )
+
+
+FASTCALL = 0x80
+"""The flag of a function that gets its state, where its arguments lie, and how many there are: METH_FASTCALL."""
+
+_made = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)(
+    ("PyCFunction_NewEx", ctypes.pythonapi)
+)
 
 
 def entry(function: Any, count: int) -> Callable[..., int]:
     """A kernel of `count` integers, from one integer to which Python objects are turned in 20 ns each."""
     return _compiled(function, count).entry_point
+
+
+def handed(function: Any, state: Array) -> Callable[..., int]:
+    """A kernel of three integers, to which Python objects are handed as they are, with the GIL.
+
+    It gets the address of the array object `state`, which lives as long as what this returns, where the addresses of
+    the arguments lie, and how many there are; and gives what `as_object` makes. A call takes 10 ns.
+    """
+    return _made(ctypes.addressof(_method(function)), state, None)
+
+
+@cache
+def _method(function: Any) -> _Method:
+    found = _compiled(function, 3)
+    return _Method(b"step", found.library.get_pointer_to_function(found.fndesc.llvm_cfunc_wrapper_name), FASTCALL, None)
+
+
+@piece
+def as_object(_typing: Any, number: Any) -> Any:
+    """The address of a new Python integer."""
+
+    def build(_context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
+        form = ir.FunctionType(cgutils.voidptr_t, [WORD])
+        made = at.call(cgutils.get_or_insert_function(at.module, form, "PyLong_FromLongLong"), arguments)
+        return at.ptrtoint(made, WORD)
+
+    return types.int64(types.int64), build
 
 
 def native(function: Any, count: int) -> int:

@@ -47,11 +47,6 @@ def counting(function: F) -> F:
     return _compiled(function, _nrt=True)
 
 
-def holding(function: F) -> F:
-    """As `kernel`, but with the GIL when Python calls it: 33 ns less, for what is over before others want it."""
-    return _compiled(function, nogil=False, _nrt=False)
-
-
 def inlined(function: F) -> F:
     """As `kernel`, for what is to become a part of the kernels that call it, however large it is.
 

@@ -17,6 +17,7 @@ import numpy as np
 from numba import types
 from numba.core import cgutils
 
+from ..domains import Array
 from .address import address_of, pointer_at
 from .atomic import (
     BUSY,
@@ -33,8 +34,8 @@ from .atomic import (
     write_word,
 )
 from .bundle import DATA, ITEMS
-from .entry import entry
-from .jit import holding, kernel
+from .entry import as_object, entry, handed
+from .jit import kernel
 from .threads import get_num_threads, on_change
 from .vector import WORD, piece, word
 
@@ -269,10 +270,13 @@ def _quick(given: Any, results: Any, table: Any) -> Any:
     return _run(pointer_at(np.int64, table)[ENTRY], given, results, table, 0)
 
 
-@holding
-def _brief(given: Any, results: Any, table: Any) -> Any:
-    """The same for a step that takes some microseconds, and no helpers, who may want the GIL."""
-    return _quick(given, results, table)
+@kernel
+def _handed(table: Any, arguments: Any, count: Any) -> Any:
+    """The same, where Python hands two tuples over, and `table` is an array object."""
+    if count != 2:
+        return as_object(-1)
+    objects = pointer_at(np.int64, arguments)
+    return as_object(_quick(objects[0], objects[1], pointer_at(np.int64, table)[DATA]))
 
 
 @kernel
@@ -304,9 +308,14 @@ def _move(array: Any, step: Any) -> None:
     words[DATA] += step
 
 
-def callers(*, brief: bool = False) -> tuple[Callable[..., int], Callable[..., int], Callable[..., int]]:
-    """Machine code that runs any function of a step, the first one (of a brief step or not), and that several times."""
-    return entry(_run, 5), entry(_brief if brief else _quick, 3), entry(_repeat, 5)
+def callers() -> tuple[Callable[..., int], Callable[..., int], Callable[..., int]]:
+    """Machine code that runs any function of a step, the first one, and that several times, without the GIL."""
+    return entry(_run, 5), entry(_quick, 3), entry(_repeat, 5)
+
+
+def brief_caller(table: Array) -> Callable[..., int]:
+    """Machine code that runs a step of some microseconds, and no helpers, who may want the GIL, on two tuples."""
+    return handed(_handed, table)
 
 
 team = Team()
