@@ -190,3 +190,15 @@ def test_one_row_goes_back_through_a_layer_with_as_many_outputs_as_inputs(normal
     compiled = tg.jit(tg.grad(loss))
     for _ in range(2):
         np.testing.assert_allclose(compiled(x).numpy(), tg.grad(loss)(x).numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("of_w", [lambda w: w**2, lambda w: w**3, lambda w: 2.0**w, lambda w: w**w])
+def test_powers_have_second_derivatives_through_weight_norm(of_w: Any) -> None:
+    v, g, d = np.array([[3.0, 4.0]]), np.array([[2.0]]), np.array([[1.0, 0.5]])
+
+    def product(v: Any, d: Any) -> Any:
+        return tg.hvp(lambda v: (of_w(tg.weight_norm(v, g)) * np.array([1.0, 3.0])).sum(), (v,), (d,))
+
+    compiled = tg.jit(product)
+    for _ in range(2):
+        np.testing.assert_allclose(compiled(v, d)[0].numpy(), product(v, d)[0].numpy(), rtol=1e-12)

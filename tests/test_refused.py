@@ -291,3 +291,48 @@ def test_what_a_refused_call_wrote_is_given_back(make):
     for one, old in zip(states, before, strict=True):
         for name, value in one().items():
             np.testing.assert_array_equal(np.array(value), old[name], err_msg=name)
+
+
+def net_and_optimizer():
+    net = nn.weight_norm(nn.Linear(3, 2, rng=0))
+    return net, tg.optim.SGD(net.parameters(), lr=0.1)
+
+
+def test_gradients_that_nothing_in_the_step_reads_are_refused():
+    net, optimizer = net_and_optimizer()
+
+    def backward(x, extra=None):
+        optimizer.zero_grad()
+        loss = tg.square(net(x)).mean()
+        loss.backward()
+        return loss if extra is None else (loss, extra())
+
+    x = np.ones((4, 3), np.float32)
+    with pytest.raises(tg.errors.CompileError, match="nothing in it reads"):
+        tg.jit(backward)(x)
+    assert all(p.grad is None for p in net.parameters())
+    read = [lambda: optimizer.step(), lambda: net.bias.grad, lambda: tg.square(net.bias.grad).sum()]
+    for extra in read:
+        tg.jit(functools.partial(backward, extra=extra))(x)
+
+
+def test_a_step_that_cannot_be_compiled_gives_back_what_it_wrote(monkeypatch):
+    net, optimizer = net_and_optimizer()
+
+    def step(x):
+        optimizer.zero_grad()
+        loss = tg.square(net(x)).mean()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    def fails(*_):
+        raise RuntimeError("no machine code today")
+
+    before = [p.numpy().copy() for p in net.parameters()]
+    monkeypatch.setattr(import_module("tinygrad_wn.compiled.jit"), "Step", fails)
+    with pytest.raises(RuntimeError, match="today"):
+        tg.jit(step)(np.ones((4, 3), np.float32))
+    for p, old in zip(net.parameters(), before, strict=True):
+        np.testing.assert_array_equal(p.numpy(), old)
+        assert p.grad is None

@@ -132,14 +132,25 @@ class Compiled:
             result = recorder.watch(lambda: self.function(*args, **kwargs))
             outside.unchanged(recorder)
             keep_apart(own, recorder.targets())
+            outputs: list[Any] = []
+            shape = apart((result,), outputs)
+            if recorder.keeps_gradients(outputs):
+                what = (
+                    "tg.jit: a compiled step leaves no gradients in .grad, and nothing in it reads those of backward()"
+                )
+                raise CompileError(
+                    what, hint="call the optimizer's step() in it, or return what tg.value_and_grad gives"
+                )
         except CompileError:
             recorder.undo()
             raise
         recorder.forget_gradients()
         recorder.depends_on_leaves()
-        outputs: list[Any] = []
-        shape = apart((result,), outputs)
-        self.newest = Step(recorder, arrays, shape, outputs, outside)
+        try:
+            self.newest = Step(recorder, arrays, shape, outputs, outside)
+        except BaseException:  # it ran, but gives nothing: the next call would run it again
+            recorder.undo()
+            raise
         known.append(self.newest)
         self.newest.written_back(leaves, arrays)
         for act in recorder.record.after:

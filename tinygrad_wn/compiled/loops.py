@@ -87,7 +87,7 @@ class Loop:
             else:
                 known = isinstance(x, View) and x.dtype == common
                 arguments.append(self._value(x) if known else f"{self.to.type_of(common)}({self._value(x)})")
-        return f"{self.to.type_of(result)}({call.op.name}_of({', '.join(arguments)}))"
+        return f"{self.to.type_of(result)}(scalar_{call.op.name}({', '.join(arguments)}))"
 
     def _value(self, x: Operand) -> str:
         if not isinstance(x, View):

@@ -221,6 +221,13 @@ class Recorder:
         left = (leaf for leaf in self._leaves.values() if leaf.grad is not None and self.made(leaf.grad))
         return None if self.cleared else next((leaf for leaf in left if id(leaf) in updated), None)
 
+    def keeps_gradients(self, outputs: list[Any]) -> bool:
+        """Whether it leaves gradients, and neither an op nor an output of the step reads one of them."""
+        left = [leaf.grad for leaf in self._leaves.values() if leaf.grad is not None and self.made(leaf.grad)]
+        read = {id(x.memory) for call in self.record.calls for x in call.operands if isinstance(x, View)}
+        read |= {id(self.view(x._data).memory) for x in outputs if isinstance(x, Tensor)}
+        return bool(left) and not any(id(self.view(grad._data).memory) in read for grad in left)
+
     def forget_gradients(self) -> None:
         """Take away the gradients that the recorded step left: compiled steps leave none."""
         for leaf in self._leaves.values():

@@ -351,7 +351,7 @@ class Writer:
         )
         texts = {name: inspect.getsource(OPS[name].__wrapped__) for name in sorted(self.scalars)}
         scalars = "".join(
-            f'{name}_of = scalar(OPS["{name}"].__wrapped__)  # {_hash(text)}\n' for name, text in texts.items()
+            f'scalar_{name} = scalar(OPS["{name}"].__wrapped__)  # {_hash(text)}\n' for name, text in texts.items()
         )
         more = "from tinygrad_wn.kernels.scalars import scalar\nfrom tinygrad_wn.op import OPS\n" if scalars else ""
         links = "".join(
