@@ -2,7 +2,7 @@
 
 from . import data, engine as engine, interop, linalg, nn, optim
 from .compiled import jit, scan
-from .creation import arange, full, generator, ones, randn, seed, zeros
+from .creation import arange, full, generator, ones, randn, seed, tensor, zeros
 from .dynamics import NormRecorder
 from .functions import concat, gelu, leaky_relu, stack, take, weight_norm, weight_norm_linear
 from .graph import graph
@@ -72,7 +72,7 @@ from .ops.structural import (
     squeeze,
     stop_gradient,
 )
-from .tensor import Tensor, tensor
+from .tensor import Tensor
 from .transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from .walk import no_grad
 

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from .errors import DTypeError, ShapeError, ValueRangeError
-from .tensor import leaves_step, tensor
+from .slot import slot
+from .tensor import Tensor, as_array, leaves_step, wrap
 
-if TYPE_CHECKING:
-    from .tensor import Tensor
+
+def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Make a tensor from numbers, nested lists or an array; the values are copied.
+
+    Python floats become float32, Python integers int64; arrays keep their dtype. Raises DTypeError for other dtypes
+    (and for `requires_grad` on integers), ShapeError for ragged lists.
+
+    >>> tg.tensor([[1, 2], [3, 4]], dtype="float32")
+    Tensor([[1., 2.],
+            [3., 4.]])
+    """
+    array = as_array(data, dtype)
+    if requires_grad and array.dtype.kind != "f":
+        raise DTypeError("only float32 and float64 tensors can require a gradient", {"dtype": array.dtype})
+    over: Any = slot.over.get()
+    if over is not None and isinstance(data, Tensor) and over.made(data):
+        return wrap(over.copied(data, array), requires_grad=bool(requires_grad))
+    if over is not None:
+        over.constants.append(data)
+    return wrap(np.array(array, order="C"), requires_grad=bool(requires_grad))
+
 
 _generator = [np.random.default_rng()]
 
@@ -118,5 +138,5 @@ def randn(
     sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape
     made = tensor(generator(rng).standard_normal(sizes), dtype, requires_grad)
     if not isinstance(rng, int):
-        leaves_step(made, "drawing random numbers")
+        leaves_step(made, "drawing random numbers", "draw them outside, and take them as an argument")
     return made

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import plots
+from .creation import tensor
 from .errors import DTypeError, StateError, ValueRangeError
 from .io import put_in_place
 from .nn import Module, WeightNorm
@@ -25,7 +26,7 @@ from .ops.elementwise import positive
 from .ops.notes import KINDS, note_changes, note_lengths
 from .optim import Optimizer
 from .slot import each_step, room_for
-from .tensor import Tensor, tensor
+from .tensor import Tensor
 
 if TYPE_CHECKING:
     import os

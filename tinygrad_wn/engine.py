@@ -30,7 +30,7 @@ def eager(op: Op[...], inputs: tuple[Any, ...], params: dict[str, Any], targets:
     results = op.compute(arrays, params)
     several = op.several
     node = None
-    if track and recording.get() and op.pull is not None and (results[0] if several else results).dtype.kind == "f":
+    if track and recording.get() and op.gradient and (results[0] if several else results).dtype.kind == "f":
         kept = tuple(map(_kept, inputs, arrays)) if foreign else inputs
         node = Node(op, kept, params, len(results) if several else 1, several)
     if several:

@@ -63,6 +63,9 @@ class Op(Generic[P]):
     ) -> None:
         signature = inspect.signature(definition)
         hints = typing.get_type_hints(definition, include_extras=True)
+        if bare := [name for name in signature.parameters if name not in hints]:
+            what = f"op {definition.__name__!r}: an argument has no annotation"
+            raise DTypeError(what, {"argument": bare[0]}, hint="data is Real, Positive, ...; a parameter has its type")
         domains = {name: typing.get_args(hints[name])[1:] for name in signature.parameters}
         self.domains = {name: extra[0] for name, extra in domains.items() if extra and isinstance(extra[0], Domain)}
         self.input_names = tuple(self.domains)
@@ -261,13 +264,16 @@ def op(
     **params)` fills its first arguments and says whether it took the call; `gradient=False` is an op whose result is
     data; `elementwise` says that NumPy itself checks shapes by broadcasting; `inplace` that the kernel may be given
     inputs as results, each number of which it reads before it writes it, and checks itself all that it is given.
+    A name is that of one op: the last one that its module declared, as when a cell of a notebook runs again.
     """
 
     def declare(definition: Callable[P, Any]) -> Op[P]:
         flags = {"gradient": gradient, "elementwise": elementwise, "inplace": inplace}
         new = Op(definition, cases=cases, shape=shape, kernel=kernel, **flags)
-        if new.name in OPS:
-            raise DTypeError(f"op {new.name!r} is declared twice")
+        old = OPS.get(new.name)
+        if old is not None and (old.__module__ != new.__module__ or new.__module__.startswith(f"{__package__}.")):
+            facts = {"first": old.__module__, "then": new.__module__}
+            raise DTypeError(f"op {new.name!r} is declared twice", facts, hint="take another name")
         OPS[new.name] = new
         return new
 

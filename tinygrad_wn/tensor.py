@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import DTypeError, GradientError, ShapeError
-from .op import Op
+from .op import OPS, Op
 from .operators import Operators
 from .slot import changed, slot
 from .walk import Written, key_of, recorded, unsettled, walk
@@ -46,6 +46,9 @@ class Node:
                 inputs = tuple(self._guarded(i, x) for i, x in enumerate(inputs))
                 break
         rule: Any = op.pull
+        if rule is None:
+            hint = f"declare it with @{op.name}.vjp, or the op with gradient=False if its result is data"
+            raise GradientError(f"{op.name}: the op has no vjp, so nothing goes back through it", hint=hint)
         params = {**self.params, "asked": asked} if op.asks else self.params
         if not self.several:
             ct = rule(cotangents[0], self._result(0) if self.results else None, *inputs, **params)
@@ -102,12 +105,15 @@ class Tensor(Operators):
     def data(self, values: Any) -> None:
         if self._node is not None:
             raise GradientError("the values of a computed tensor cannot be replaced", hint="write to a leaf")
-        leaves_step(self, "assigning values")
         new = np.asarray(values._data if isinstance(values, Tensor) else values)
         if new.shape != self.shape:
             raise ShapeError("new values must have the tensor's shape", {"tensor": self.shape, "values": new.shape})
         if new.dtype != self.dtype and not np.can_cast(new.dtype, self.dtype, "same_kind"):
             raise DTypeError("new values do not fit the dtype", {"tensor": self.dtype, "values": new.dtype})
+        if slot.over.get() is not None and isinstance(values, Tensor):
+            OPS["stop_gradient"].into((self,), values if new.dtype == self.dtype else values.astype(self.dtype))
+            return
+        leaves_step(self, "assigning an array or a number", "assign a tensor, as in p.data = p - rate * slope")
         write(self, new)
 
     @property
@@ -189,6 +195,8 @@ class Tensor(Operators):
         return format(self.item(), spec) if spec else str(self)
 
     def __repr__(self) -> str:
+        if slot.over.get() is not None:  # its values are those of one run
+            return f"Tensor(in a compiled step, {self.dtype} {list(self.shape)})"
         values = np.array2string(self._data, separator=", ", prefix="Tensor(")
         notes = "" if self.dtype in (np.float32, np.int64, np.bool_) else f", dtype={self.dtype}"
         return f"Tensor({values}{notes}{', requires_grad=True' if self.requires_grad else ''})"
@@ -323,11 +331,11 @@ def overwritten_by_step(written: Written) -> None:
         unsettled.append(written)
 
 
-def leaves_step(tensor: Tensor, what: str) -> None:
+def leaves_step(tensor: Tensor, what: str, hint: str = "") -> None:
     """Where a step is being recorded, refuse what happens in Python alone."""
     over: Any = slot.over.get()
     if over is not None:
-        over.refuse(tensor, what)
+        over.refuse(tensor, what, hint)
 
 
 def _adds_outside(gradient: Tensor) -> None:
@@ -346,7 +354,7 @@ def _cotangent(result: Tensor, given: Any, what: str) -> Tensor:
                 hint="sum the result, or give a cotangent of its shape",
             )
         return wrap(np.ones_like(result._data))
-    ct = given if isinstance(given, Tensor) else tensor(np.asarray(given))
+    ct = given if isinstance(given, Tensor) else wrap(as_array(np.asarray(given)))
     if ct.shape != result.shape:
         raise ShapeError(
             f"{what} must have the result's shape", {"result": list(result.shape), "given": list(ct.shape)}
@@ -375,24 +383,3 @@ def as_array(data: Any, dtype: Any = None) -> Array:
         )
     with np.errstate(all="ignore"):
         return array.astype(wanted, copy=not array.flags.aligned)
-
-
-def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
-    """Make a tensor from numbers, nested lists or an array; the values are copied.
-
-    Python floats become float32, Python integers int64; arrays keep their dtype. Raises DTypeError for other dtypes
-    (and for `requires_grad` on integers), ShapeError for ragged lists.
-
-    >>> tg.tensor([[1, 2], [3, 4]], dtype="float32")
-    Tensor([[1., 2.],
-            [3., 4.]])
-    """
-    array = as_array(data, dtype)
-    if requires_grad and array.dtype.kind != "f":
-        raise DTypeError("only float32 and float64 tensors can require a gradient", {"dtype": array.dtype})
-    over: Any = slot.over.get()
-    if over is not None and isinstance(data, Tensor) and over.made(data):
-        return wrap(over.copied(data, array), requires_grad=bool(requires_grad))
-    if over is not None:
-        over.constants.append(data)
-    return wrap(np.array(array, order="C"), requires_grad=bool(requires_grad))

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from .errors import GradientError
 from .op import OPS
 
 if TYPE_CHECKING:
@@ -107,10 +108,19 @@ def walk(
                 asked = [wants and _leads(x, wanted, useful) for x, wants in zip(node.inputs, asked, strict=True)]
             for x, ct, wants in zip(node.inputs, node.pull(pending.pop(-serial), asked), asked, strict=True):
                 if wants and ct is not None:
-                    one, like = ct if hasattr(ct, "_data") else ct(), x._data
+                    one, like = ct if hasattr(ct, "_data") else _made(ct, node), x._data
                     fits = one._data.shape == like.shape and one._data.dtype is like.dtype
                     give(x, one if fits else _fit(one, x))
     return found
+
+
+def _made(ct: Any, node: Node) -> Tensor:
+    """The cotangent that a vjp gave as a function."""
+    if not callable(ct):
+        what = f"{node.op.name}: its vjp must give tensors, None, or functions that give tensors"
+        raise GradientError(what, {"given": type(ct).__name__}, hint="write it in tg functions, not in NumPy's")
+    made: Tensor = ct()
+    return made
 
 
 def _leads(x: Tensor, wanted: set[Key], useful: set[int]) -> bool:

@@ -134,13 +134,7 @@ class Compiled:
             keep_apart(own, recorder.targets())
             outputs: list[Any] = []
             shape = apart((result,), outputs)
-            if recorder.keeps_gradients(outputs):
-                what = (
-                    "tg.jit: a compiled step leaves no gradients in .grad, and nothing in it reads those of backward()"
-                )
-                raise CompileError(
-                    what, hint="call the optimizer's step() in it, or return what tg.value_and_grad gives"
-                )
+            recorder.check_gradients(outputs)
         except CompileError:
             recorder.undo()
             raise

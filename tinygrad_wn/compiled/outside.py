@@ -231,7 +231,9 @@ class Outside:
             self._writes.update(written_names(one))
             for name in read_names(one):
                 self._hold("name", function.__globals__, name)
-        self._may_appear(function.__globals__)
+        self._attributes(vars(function))
+        for names in (function.__globals__, vars(function)):
+            self._may_appear(names)
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             self._hold("cell", cell, name)
         for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):

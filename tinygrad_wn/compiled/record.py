@@ -221,12 +221,14 @@ class Recorder:
         left = (leaf for leaf in self._leaves.values() if leaf.grad is not None and self.made(leaf.grad))
         return None if self.cleared else next((leaf for leaf in left if id(leaf) in updated), None)
 
-    def keeps_gradients(self, outputs: list[Any]) -> bool:
-        """Whether it leaves gradients, and neither an op nor an output of the step reads one of them."""
+    def check_gradients(self, outputs: list[Any]) -> None:
+        """Raise CompileError where the step leaves gradients, and neither an op nor an output reads one of them."""
         left = [leaf.grad for leaf in self._leaves.values() if leaf.grad is not None and self.made(leaf.grad)]
         read = {id(x.memory) for call in self.record.calls for x in call.operands if isinstance(x, View)}
         read |= {id(self.view(x._data).memory) for x in outputs if isinstance(x, Tensor)}
-        return bool(left) and not any(id(self.view(grad._data).memory) in read for grad in left)
+        if left and not any(id(self.view(grad._data).memory) in read for grad in left):
+            what = "tg.jit: a compiled step leaves no gradients in .grad, and nothing in it reads those of backward()"
+            raise CompileError(what, hint="call the optimizer's step() in it, or return what tg.value_and_grad gives")
 
     def forget_gradients(self) -> None:
         """Take away the gradients that the recorded step left: compiled steps leave none."""

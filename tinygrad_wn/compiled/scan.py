@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..creation import tensor
 from ..errors import DTypeError, ShapeError
 from ..functions import stack
 from ..slot import differentiated, slot
-from ..tensor import Tensor, tensor, wrap
+from ..tensor import Tensor, wrap
 from ..walk import recording
 from .jit import Compiled
 from .trees import apart, together

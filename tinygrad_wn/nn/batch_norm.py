@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..creation import tensor
 from ..errors import DTypeError, ShapeError, ValueRangeError
 from ..ops.batch import center, running_update, standardize
 from ..ops.elementwise import sqrt
-from ..tensor import Tensor, tensor
+from ..tensor import Tensor
 from .module import Module, number
 
 if TYPE_CHECKING:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from ..creation import generator
+from ..creation import generator, tensor
 from ..errors import ShapeError
-from ..tensor import tensor
 
 if TYPE_CHECKING:
     import numpy as np

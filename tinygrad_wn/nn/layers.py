@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from ..creation import generator
+from ..creation import generator, tensor
 from ..errors import DTypeError, ShapeError, ValueRangeError
 from ..functions import gelu, leaky_relu, weight_norm_linear
 from ..ops.elementwise import relu, sigmoid, tanh
 from ..ops.linear import linear
 from ..ops.random import dropout
 from ..slot import depends_on_attributes, each_step
-from ..tensor import Tensor, tensor
+from ..tensor import Tensor
 from .init import he_uniform
 from .module import Module, number
 from .weight_norm import WeightNorm, effective

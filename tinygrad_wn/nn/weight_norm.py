@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from ..creation import tensor
 from ..errors import DTypeError, GradientError, ShapeError, StateError, TinygradWNError, ValueRangeError, zero_norm
 from ..functions import check_zero, weight_norm as normalized
 from ..ops import norm
 from ..ops.elementwise import exp
 from ..shapes import Misfit, other_axes
-from ..tensor import Tensor, tensor
+from ..tensor import Tensor
 from ..walk import no_grad
 from .module import Module
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
+from ..creation import tensor
 from ..errors import DTypeError, GradientError, ShapeError, StateError, ValueRangeError
 from ..slot import changed, depends_on, gradients_are_cleared, has_no_gradient
-from ..tensor import Tensor, leaves_step, tensor
+from ..tensor import Tensor, leaves_step
 from .telling import Group, Telling
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Optimizer(ABC):
     ...     def begin(self, p):
     ...         return {}
     ...     def update(self, p, g, state, group):
-    ...         p.data = p.numpy() - group["lr"] * np.sign(g.numpy())
+    ...         p.data = p - group["lr"] * tg.sign(g)
     >>> x = tg.tensor([3.0, -1.0], requires_grad=True)
     >>> tg.sum(x * x).backward()
     >>> SignDescent([x], {"lr": 0.5}).step()
@@ -81,7 +82,7 @@ class Optimizer(ABC):
 
     @abstractmethod
     def begin(self, p: Tensor) -> dict[str, Any]:
-        """The state of `p` before its first step, tensors and counts; made when it is needed."""
+        """The state of `p` before its first step, by name: tensors, arrays and counts."""
 
     @abstractmethod
     def update(self, p: Tensor, g: Tensor, state: dict[str, Any], group: Mapping[str, Any]) -> None:
@@ -93,6 +94,8 @@ class Optimizer(ABC):
         Here one by one, as it is done in every class that inherits a rule for all and has a rule of its own for one.
         """
         for p, g, state in work:
+            if not state:
+                state.update(self.begin(p))
             self.update(p, g, state, group)
 
     def check(self, group: Mapping[str, Any]) -> None:
@@ -237,10 +240,8 @@ class Optimizer(ABC):
                 elif given.shape != wanted.shape or (isinstance(own, Tensor) and given.dtype != wanted.dtype):
                     ours, theirs = (f"{x.dtype} {list(x.shape)}" for x in (wanted, given))
                     problems[f"{prefix}.{name}"] = f"optimizer {ours}, state {theirs}"
-                elif isinstance(own, Tensor):
-                    found[name] = tensor(given)
                 else:
-                    found[name] = given.item() if given.ndim == 0 else tuple(given.tolist())
+                    found[name] = _like(own, given)
             return found
 
         groups = [
@@ -265,6 +266,15 @@ class Optimizer(ABC):
 
 def _numbers(state: Mapping[str, Any]) -> dict[str, Any]:
     return {name: x for name, x in state.items() if isinstance(x, int | float)}
+
+
+def _like(own: Any, given: Array) -> Any:
+    """What was kept as an array, as what stands in its place: a tensor, an array, a number or a tuple."""
+    if isinstance(own, Tensor):
+        return tensor(given)
+    if isinstance(own, np.ndarray):
+        return np.array(given, own.dtype)
+    return given.item() if given.ndim == 0 else tuple(given.tolist())
 
 
 def _take_over(own: dict[str, Any], new: dict[str, Any]) -> None:

@@ -21,12 +21,13 @@ import numpy as np
 
 from .. import nn, optim
 from ..compiled import jit
+from ..creation import tensor
 from ..functions import weight_norm
 from ..linalg import vector_norm
 from ..ops.elementwise import relu
 from ..ops.linear import linear, weight_norm_linear
 from ..ops.structural import permute_dims
-from ..tensor import Tensor, tensor
+from ..tensor import Tensor
 from .cost_report import draw, summary, tables
 from .environment import environment
 from .training import one_thread

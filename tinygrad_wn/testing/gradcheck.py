@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..creation import tensor
 from ..errors import DTypeError, GradientError, TinygradWNError, ValueRangeError
-from ..tensor import Tensor, tensor
+from ..tensor import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

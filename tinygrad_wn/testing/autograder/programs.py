@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from hypothesis import assume, strategies as st
 
+from ...creation import tensor
 from ...errors import TinygradWNError, ValueRangeError
 from ...functions import weight_norm
 from ...kernels import kernels
 from ...ops.linear import linear
 from ...ops.loss import cross_entropy
 from ...ops.structural import broadcast_to
-from ...tensor import Tensor, tensor
+from ...tensor import Tensor
 from .example import Example
 
 if TYPE_CHECKING:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import __version__, nn
+from ...creation import tensor
 from ...errors import LibraryMissingError, ValueRangeError
 from ...functions import weight_norm
-from ...tensor import Tensor, tensor
+from ...tensor import Tensor
 from ...transforms import jvp as forward_mode
 from .implementation import FUNCTIONS, Implementation
 
