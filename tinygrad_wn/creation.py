@@ -27,9 +27,11 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     over: Any = slot.over.get()
     if over is not None and isinstance(data, Tensor) and over.made(data):
         return wrap(over.copied(data, array), requires_grad=bool(requires_grad))
+    made = wrap(np.array(array, order="C"), requires_grad=bool(requires_grad))
     if over is not None:
         over.constants.append(data)
-    return wrap(np.array(array, order="C"), requires_grad=bool(requires_grad))
+        over.created[id(made._data)] = made
+    return made
 
 
 _generator = [np.random.default_rng()]

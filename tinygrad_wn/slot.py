@@ -5,7 +5,7 @@ Without one that records, each of these functions acts at once, or does nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -67,13 +67,43 @@ def is_recorded() -> bool:
     return slot.over.get() is not None
 
 
-def after_step(act: Callable[[], None]) -> None:
-    """Act: now, or where a step is being recorded, after it, if it is not refused, and after each run."""
+def after_step(act: Callable[[], None], undo: Callable[[], None], of: object) -> None:
+    """Act: now, and where a step is being recorded, after each run, too; if it is refused, `undo`.
+
+    It changes what is asked of `of` before each run, so that `of` must not come after it in the step.
+    """
     over: Any = slot.over.get()
-    if over is None:
-        act()
-    else:
-        over.after_step(act)
+    if over is not None:
+        over.after_step(act, undo, of)
+    act()
+
+
+def comes_first(one: object) -> None:
+    """Where a step is being recorded, refuse what comes after something that changes it after each run."""
+    over: Any = slot.over.get()
+    if over is not None:
+        over.comes_first(one)
+
+
+def lasts(values: Iterable[Any]) -> None:
+    """Where a step is being recorded, say that these tensors stay when it is over, although they were made in it."""
+    over: Any = slot.over.get()
+    if over is not None:
+        over.lasts(values)
+
+
+def gradient_is_left(gradient: Any) -> None:
+    """Where a step is being recorded, say that this gradient is its own."""
+    over: Any = slot.over.get()
+    if over is not None:
+        over.gradients[id(gradient)] = gradient
+
+
+def takes_gradient(gradient: Any) -> None:
+    """Where a step is being recorded, refuse a gradient that it did not compute."""
+    over: Any = slot.over.get()
+    if over is not None and not (over.made(gradient) or id(gradient) in over.gradients):
+        over.refuse(gradient, "a .grad from outside of the step", hint="call zero_grad() and backward() in the step")
 
 
 changes = [0]

@@ -16,7 +16,7 @@ import numpy as np
 from .errors import DTypeError, GradientError, ShapeError
 from .op import OPS, Op
 from .operators import Operators
-from .slot import changed, slot
+from .slot import changed, gradient_is_left, slot, takes_gradient
 from .walk import Written, key_of, recorded, unsettled, walk
 
 if TYPE_CHECKING:
@@ -232,11 +232,12 @@ class Tensor(Operators):
         found = walk(self, _cotangent(self, gradient, "backward(gradient)"), None, create_graph)
         for leaf, _ in found.values():
             if leaf.grad is not None:
-                _adds_outside(leaf.grad)
+                takes_gradient(leaf.grad)
         with recorded(create_graph):
             new = [(leaf, ct if leaf.grad is None else leaf.grad + ct) for leaf, ct in found.values()]
         for leaf, total in new:
             leaf.grad = total
+            gradient_is_left(total)
 
     def gradient(self, *inputs: Tensor, cotangent: Any = None, create_graph: bool = False) -> tuple[Tensor, ...]:
         """d(self)/d(input) for each of `inputs`, always a tuple; zeros where there is none. Touches no `.grad`.
@@ -336,13 +337,6 @@ def leaves_step(tensor: Tensor, what: str, hint: str = "") -> None:
     over: Any = slot.over.get()
     if over is not None:
         over.refuse(tensor, what, hint)
-
-
-def _adds_outside(gradient: Tensor) -> None:
-    """Where a step is being recorded, refuse to add to a gradient that it did not compute."""
-    over: Any = slot.over.get()
-    if over is not None and not over.made(gradient):
-        over.refuse(gradient, "adding to a .grad from outside of the step", hint="call zero_grad() in the step, first")
 
 
 def _cotangent(result: Tensor, given: Any, what: str) -> Tensor:

@@ -23,7 +23,7 @@ from .outside import Outside
 from .record import Recorder, keep_apart
 from .show import drawn, table
 from .step import Step
-from .trees import apart, together
+from .trees import apart, check_result, together
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,22 +133,17 @@ class Compiled:
             outside.unchanged(recorder)
             keep_apart(own, recorder.targets())
             outputs: list[Any] = []
+            check_result(result)
             shape = apart((result,), outputs)
             recorder.check_gradients(outputs)
-        except CompileError:
-            recorder.undo()
-            raise
-        recorder.forget_gradients()
-        recorder.depends_on_leaves()
-        try:
+            recorder.forget_gradients()
+            recorder.depends_on_leaves()
             self.newest = Step(recorder, arrays, shape, outputs, outside)
-        except BaseException:  # it ran, but gives nothing: the next call would run it again
+        except BaseException:  # what gives nothing writes nothing, as in later calls
             recorder.undo()
             raise
         known.append(self.newest)
         self.newest.written_back(leaves, arrays)
-        for act in recorder.record.after:
-            act()
         if sum(map(len, self.steps.values())) == MANY + 1:
             warnings.warn(
                 f"tg.jit: {self.name} was compiled for {MANY + 1} signatures; each new shape, dtype and Python value "

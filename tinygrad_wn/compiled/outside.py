@@ -19,8 +19,8 @@ import numpy as np
 from ..tensor import Tensor
 from .code import codes, place_of_write, read_names, unseeded, written_names
 from .draws import GENERATORS, states
-from .record import PACKAGE, Recorder, refusal
-from .values import CONTAINERS, EMPTY, FOREIGN, HELD, PLAIN, SEVERAL, STILL, copied, own, plain, read
+from .record import Recorder, refusal
+from .values import CONTAINERS, EMPTY, FOREIGN, HELD, PLAIN, SEVERAL, STILL, copied, own, own_module, plain, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -199,7 +199,7 @@ class Outside:
         elif isinstance(value, GENERATORS):
             self._generators[id(value)] = value
         elif isinstance(value, ModuleType):
-            if not str(getattr(value, "__file__", None) or PACKAGE).startswith(FOREIGN):
+            if own_module(value):
                 self._attributes(vars(value))
         elif not isinstance(value, MethodType | tuple | type) or own(value):
             self._object(value)

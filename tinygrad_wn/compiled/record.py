@@ -7,6 +7,7 @@ that looks into memory known already is a view, and no work at all.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,11 +22,11 @@ from ..tensor import Tensor, as_array, overwritten, wrap
 from .calls import Call, Memory, Number, Operand, Record, Room, View
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ..domains import Array
 
-PACKAGE = str(Path(__file__).parent.parent)
+PACKAGE = str(Path(__file__).parent.parent) + os.sep
 
 
 class Recorder:
@@ -44,6 +45,12 @@ class Recorder:
         self._before: dict[int, tuple[Tensor, Array]] = {}
         self.constants: list[Any] = []
         """What tensors were made of that keep their numbers from run to run."""
+        self.created: dict[int, Tensor] = {}
+        """Those tensors, which begin anew in each eager call."""
+        self.gradients: dict[int, Tensor] = {}
+        """What backward() left in `.grad`."""
+        self._undo: list[Callable[[], None]] = []
+        self._advanced: list[object] = []
         self.drawing: Callable[[Callable[[], Any]], Any] = lambda prepare: prepare()
         """Asks for numbers that are drawn anew before each run."""
         self.refused: CompileError | None = None
@@ -58,6 +65,9 @@ class Recorder:
         if targets is not None:
             operands = self._apart(op, operands, targets)
         for t in targets or ():
+            if self.creates(t):
+                what = "writing to a tensor that is made in the step, and would begin where the step before left it,"
+                self.refuse(t, what, hint="make it outside, or compute a new tensor")
             self._before.setdefault(id(t._data), (t, t._data.copy()))
         live = any(type(x) is Live for x in inputs)
         found = eager(op, self._now(op, inputs) if live else inputs, params, targets)
@@ -110,6 +120,8 @@ class Recorder:
         for target, before in self._before.values():
             np.copyto(target._data, before)
             overwritten(target)
+        for undo in self._undo[::-1]:
+            undo()
         self.forget_gradients()
 
     def view(self, array: Array, kind: str = "outside") -> View:
@@ -178,6 +190,10 @@ class Recorder:
         memory = self.memories.get(id(self._owner(tensor._data)))
         return memory is not None and memory.kind != "outside"
 
+    def creates(self, tensor: Tensor) -> bool:
+        """Whether a tensor was made of numbers in the step, and goes when it is over."""
+        return id(self._owner(tensor._data)) in self.created
+
     def refuse(self, tensor: Tensor, what: str, hint: str = "") -> None:
         """Refuse what would happen once, when the step is recorded, and never again."""
         facts: dict[str, object] = {"tensor": f"{tensor.dtype} {list(tensor.shape)}", "line": line()}
@@ -193,9 +209,28 @@ class Recorder:
         self.record.numbers += values
         return tuple(Live(value, first + i) for i, value in enumerate(values))
 
-    def after_step(self, act: Callable[[], None]) -> None:
+    def after_step(self, act: Callable[[], None], undo: Callable[[], None], of: object) -> None:
         """Act after each run that did not fail."""
         self.record.after.append(act)
+        self._undo.append(undo)
+        self._advanced.append(of)
+
+    def comes_first(self, one: object) -> None:
+        """Refuse what comes after something that changes it after each run."""
+        if any(one is other for other in self._advanced):
+            hint = "call schedule.step() after the optimizer's, once; tg.scan a compiled step, not its function"
+            facts: dict[str, object] = {"optimizer": type(one).__name__, "line": line()}
+            error = refusal("a step of an optimizer after that of its schedule", facts, hint)
+            self.refused = self.refused or error
+            raise error
+
+    def lasts(self, values: Iterable[Any]) -> None:
+        """Keep these tensors from run to run, as they are kept outside of the step."""
+        for one in values:
+            if isinstance(one, Tensor):
+                if self.made(one):
+                    self.refuse(one, "keeping a tensor", hint="begin with tg.zeros, and write to it: kept.data = new")
+                self.created.pop(id(self._owner(one._data)), None)
 
     def room_for(self, count: Tensor, most: int, empty: Callable[[], None]) -> None:
         """Let no run begin where `count` has come to `most`, or would in the middle of the run."""
@@ -218,12 +253,12 @@ class Recorder:
     def adds_up(self) -> Tensor | None:
         """A parameter whose gradient would be added to that of the step before, in eager code alone."""
         updated = {id(t) for t in self.record.written}
-        left = (leaf for leaf in self._leaves.values() if leaf.grad is not None and self.made(leaf.grad))
+        left = (leaf for leaf in self._leaves.values() if id(leaf.grad) in self.gradients)
         return None if self.cleared else next((leaf for leaf in left if id(leaf) in updated), None)
 
     def check_gradients(self, outputs: list[Any]) -> None:
         """Raise CompileError where the step leaves gradients, and neither an op nor an output reads one of them."""
-        left = [leaf.grad for leaf in self._leaves.values() if leaf.grad is not None and self.made(leaf.grad)]
+        left = [leaf.grad for leaf in self._leaves.values() if leaf.grad is not None and self._own(leaf.grad)]
         read = {id(x.memory) for call in self.record.calls for x in call.operands if isinstance(x, View)}
         read |= {id(self.view(x._data).memory) for x in outputs if isinstance(x, Tensor)}
         if left and not any(id(self.view(grad._data).memory) in read for grad in left):
@@ -233,8 +268,11 @@ class Recorder:
     def forget_gradients(self) -> None:
         """Take away the gradients that the recorded step left: compiled steps leave none."""
         for leaf in self._leaves.values():
-            if leaf.grad is not None and self.made(leaf.grad):
+            if leaf.grad is not None and self._own(leaf.grad):
                 leaf.grad = None
+
+    def _own(self, gradient: Tensor) -> bool:
+        return self.made(gradient) or id(gradient) in self.gradients
 
 
 def _still_live(given: Any, kept: Any) -> Any:

@@ -119,7 +119,7 @@ class Step:
 
     def _output(self, recorder: Recorder, x: Any) -> Any:
         """Where a result that is computed anew in each run will lie; what comes from outside stays as it is."""
-        if not isinstance(x, Tensor) or not recorder.made(x):
+        if not isinstance(x, Tensor) or not (recorder.made(x) or recorder.creates(x)):
             return x
         found, place = recorder.view(x._data), self.results
         self.results += 1

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import Enum
 from typing import Any
 
 import numpy as np
 
 from ..errors import CompileError
 from ..tensor import Tensor
+
+PLAIN = bool | int | float | complex | str | bytes | np.generic | np.dtype | Enum | None
+"""Results that are what they are, beside tensors and arrays."""
 
 
 def apart(tree: Any, leaves: list[Any]) -> Any:
@@ -31,6 +35,17 @@ def apart(tree: Any, leaves: list[Any]) -> Any:
             "tg.jit: an argument can be neither an array nor hashed", facts, hint="give arrays"
         ) from None
     return "value", type(tree), tree, str(tree) if isinstance(tree, float | complex) else ""  # -0.0 is not 0.0
+
+
+def check_result(tree: Any) -> None:
+    """Raise CompileError for a result, or one in it, that may hold what is computed anew in each run."""
+    if isinstance(tree, dict | list | tuple):
+        for one in tree.values() if isinstance(tree, dict) else tree:
+            check_result(one)
+    elif not isinstance(tree, Tensor | np.ndarray | PLAIN):
+        facts = {"given": type(tree).__name__}
+        hint = "return tensors, arrays, numbers and texts, in lists, tuples and dicts"
+        raise CompileError("tg.jit: a compiled step cannot return this", facts, hint=hint)
 
 
 def together(structure: Any, leaves: Iterator[Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import sysconfig
 from collections import deque
@@ -13,7 +14,7 @@ import numpy as np
 from ..tensor import Tensor
 from .record import PACKAGE
 
-FOREIGN = (PACKAGE, *{sysconfig.get_path(one) for one in ("stdlib", "platstdlib", "purelib", "platlib")})
+FOREIGN = (PACKAGE, *{sysconfig.get_path(one) + os.sep for one in ("stdlib", "platstdlib", "purelib", "platlib")})
 STILL = (ModuleType, FunctionType, BuiltinFunctionType, MethodType, type, np.ufunc)
 """What a name may hold that nobody is expected to replace between two steps, unless it is of the user's own code."""
 PLAIN = (bool, int, float, complex, str, bytes, np.generic, type(None))
@@ -37,7 +38,13 @@ def own(value: Any) -> bool:
         return not value.__code__.co_filename.startswith(FOREIGN)
     if not isinstance(value, type) or value.__module__ == "__main__":
         return isinstance(value, type)
-    return not str(getattr(sys.modules.get(value.__module__), "__file__", None) or PACKAGE).startswith(FOREIGN)
+    return own_module(sys.modules.get(value.__module__))
+
+
+def own_module(module: Any) -> bool:
+    """Whether a module is of the user's own code: a file, or a folder without one, that is not of installed code."""
+    where = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
+    return not next((str(one) for one in where if one), PACKAGE).startswith(FOREIGN)
 
 
 def read(how: str, holder: Any, key: Any) -> Any:

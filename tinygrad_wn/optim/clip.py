@@ -12,7 +12,7 @@ from ..ops.comparison import greater
 from ..ops.norm import vector_norm
 from ..ops.structural import astype
 from ..ops.update import finite
-from ..slot import slot
+from ..slot import slot, takes_gradient
 from .optimizer import check_gradient, listed
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def clip_grad_norm(params: Iterable[Any], max_norm: float) -> Tensor:
     with_gradient = [p for p in listed(params, "clip_grad_norm") if p.grad is not None]
     for i, p in enumerate(with_gradient):
         check_gradient(f"clip_grad_norm: parameter {i} of those with a gradient", p, p.grad)
+        takes_gradient(p.grad)
     wide = [astype(p.grad.detach(), "float64") for p in with_gradient if p.grad is not None]
     total = finite(vector_norm(stack([vector_norm(g) for g in wide]))) if wide else zeros((), "float64")
     if slot.over.get() is None and total.item() <= max_norm:

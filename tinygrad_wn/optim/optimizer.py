@@ -12,7 +12,16 @@ import numpy as np
 
 from ..creation import tensor
 from ..errors import DTypeError, GradientError, ShapeError, StateError, ValueRangeError
-from ..slot import changed, depends_on, gradients_are_cleared, has_no_gradient
+from ..slot import (
+    changed,
+    comes_first,
+    depends_on,
+    gradients_are_cleared,
+    has_no_gradient,
+    is_recorded,
+    lasts,
+    takes_gradient,
+)
 from ..tensor import Tensor, leaves_step
 from .telling import Group, Telling
 
@@ -72,6 +81,9 @@ class Optimizer(ABC):
         grouped = isinstance(given, list) and given and all(isinstance(one, Mapping) for one in given)
         for group in given if grouped else [{"params": given}]:
             self.add_param_group(group)
+        leaves_step(
+            self.param_groups[0]["params"][0], "making an optimizer", "make it outside, so that its state lasts"
+        )
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; compiled steps are told of new groups and of a new state."""
@@ -84,6 +96,13 @@ class Optimizer(ABC):
     def begin(self, p: Tensor) -> dict[str, Any]:
         """The state of `p` before its first step, by name: tensors, arrays and counts."""
 
+    def begun(self, p: Tensor, state: dict[str, Any]) -> None:
+        """Fill the state of `p` if it is empty."""
+        if not state:
+            new = self.begin(p)
+            lasts(new.values())
+            state.update(new)
+
     @abstractmethod
     def update(self, p: Tensor, g: Tensor, state: dict[str, Any], group: Mapping[str, Any]) -> None:
         """Write the next value of `p` and of its `state` for the gradient `g`."""
@@ -94,8 +113,7 @@ class Optimizer(ABC):
         Here one by one, as it is done in every class that inherits a rule for all and has a rule of its own for one.
         """
         for p, g, state in work:
-            if not state:
-                state.update(self.begin(p))
+            self.begun(p, state)
             self.update(p, g, state, group)
 
     def check(self, group: Mapping[str, Any]) -> None:
@@ -116,7 +134,8 @@ class Optimizer(ABC):
             raise ValueRangeError(f"{name}: a group needs params, and no options that {name} does not have", facts)
         known = {id(p) for one in self.param_groups for p in one["params"]}
         new = listed(group["params"], name, known)
-        merged = Group({**self.defaults, **group, "params": Telling(new)})
+        merged = Group()
+        merged.update({**self.defaults, **group, "params": Telling(new)})
         self.check(merged)
         self.param_groups.append(merged)
         self.state += [Group() for _ in new]
@@ -137,6 +156,7 @@ class Optimizer(ABC):
         Raises, before anything is written, DTypeError or ShapeError for a gradient that does not fit, and
         ValueRangeError for an option that is out of range.
         """
+        comes_first(self)
         depends_on(self._known)
         if self._own_code:
             depends_on(self._options)
@@ -183,7 +203,7 @@ class Optimizer(ABC):
             steady = all(type(x) in STEADY for name, x in group.items() if name != "params")
             self._checked[i] = options if steady else []
         works: dict[str, list[Work]] = {}
-        last = None
+        last, recorded = None, is_recorded()
         for j, (p, state) in enumerate(zip(group["params"], states, strict=False)):
             g = p.grad
             if g is None:
@@ -192,6 +212,8 @@ class Optimizer(ABC):
             if type(g) is not Tensor or g._data.dtype is not (dtype := p._data.dtype) or g._data.shape != p._data.shape:
                 check_gradient(f"{type(self).__name__}.step: parameter {j} of group {i}", p, g)
                 dtype = p._data.dtype
+            if recorded:
+                takes_gradient(g)
             if dtype is not last:
                 last, work = dtype, works.setdefault(dtype.char, [])
             work.append((p, g, state))

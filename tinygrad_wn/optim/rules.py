@@ -71,8 +71,7 @@ class SGD(Optimizer):
             sgd_update.into(tuple(targets), lr, *tensors, weight_decay=decay)
             return
         for p, g, state in work:
-            if not state:
-                state.update(self.begin(p))
+            self.begun(p, state)
             m = state["momentum"]
             targets += (p, m)
             tensors += (p, m, g)
@@ -132,8 +131,7 @@ class Adam(Optimizer):
         (lr,) = each_step(lambda: (self.rate(group),), steady=type(self).rate is Optimizer.rate)
         by_step: dict[float, list[Work]] = {}
         for i, (p, g, state) in enumerate(work):
-            if not state:
-                state.update(self.begin(p))
+            self.begun(p, state)
             count = state["step"]
             add.into((count,), count, 1)
             by_step.setdefault(i if is_recorded() else count.item(), []).append((p, g, state))

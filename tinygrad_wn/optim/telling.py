@@ -5,7 +5,12 @@ from __future__ import annotations
 import functools
 from typing import Any, Self
 
-from ..slot import changed
+from ..slot import changed, lasts
+
+
+def _steady(name: str, value: Any) -> Any:
+    """An option that cannot be changed without a word: a tuple for a list."""
+    return tuple(value) if name != "params" and isinstance(value, list) else value
 
 
 class Group(dict[str, Any]):
@@ -14,7 +19,8 @@ class Group(dict[str, Any]):
     tells_items = True
 
     def __setitem__(self, name: str, value: Any) -> None:
-        super().__setitem__(name, value)
+        lasts([value])
+        super().__setitem__(name, _steady(name, value))
         changed()
 
     def __delitem__(self, name: str) -> None:
@@ -23,7 +29,9 @@ class Group(dict[str, Any]):
 
     def update(self, *args: Any, **kwargs: Any) -> None:
         """Set several options."""
-        super().update(*args, **kwargs)
+        new = dict(*args, **kwargs)
+        lasts(new.values())
+        super().update({name: _steady(name, value) for name, value in new.items()})
         changed()
 
     def __ior__(self, other: Any) -> Self:  # type: ignore[override,misc]
