@@ -8,7 +8,7 @@ import signal
 import statistics
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
@@ -327,6 +327,40 @@ def test_a_signal_leaves_the_files_of_the_last_run_whole(trained: tuple[Path, st
             assert (process.returncode, err) == (130, "tinygrad-wn: interrupted\n")
         assert "wrote" not in out
         assert {path.name: path.read_bytes() for path in trained[0].iterdir()} == before
+
+
+def test_what_was_trained_before_ctrl_c_is_written_where_there_was_no_run(tmp_path: Path) -> None:
+    process = background("train", "--epochs", 3000, "--batch", 1000, "--hidden", 8, "--out", tmp_path)
+    assert process.stdout is not None
+    while not process.stdout.readline().startswith("epoch 300/3000"):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "tinygrad-wn: interrupted\n")
+    assert "wrote weight-norm.npz, plain.npz, history.jsonl" in out
+    epochs = [one["epoch"] for one in history(tmp_path)]
+    assert 300 <= epochs[-1] < 3000
+    assert run("eval", tmp_path / "plain.npz")[0] == 0
+
+
+@pytest.mark.parametrize("swallowed", [RuntimeError("no compiled object"), KeyboardInterrupt()])
+def test_an_error_after_ctrl_c_is_ctrl_c(
+    swallowed: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(*_: object) -> None:
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise swallowed
+
+    monkeypatch.setattr("tinygrad_wn.train.fit", fit)
+    before = signal.getsignal(signal.SIGINT)
+    code, _, err = run("train", *SMALL, "--out", tmp_path)
+    assert (code, err) == (130, "tinygrad-wn: interrupted\n")
+    assert signal.getsignal(signal.SIGINT) is before
+    monkeypatch.setattr("signal.raise_signal", lambda _: None)
+    if not isinstance(swallowed, KeyboardInterrupt):
+        with pytest.raises(RuntimeError, match="no compiled object"):
+            run("train", *SMALL, "--out", tmp_path)
 
 
 @pytest.mark.parametrize("interrupted", ["io.put_in_place", "Path.replace", "plots.curves", "io.save"])

@@ -56,3 +56,13 @@ def test_score_does_not_depend_on_where_its_blocks_end(monkeypatch: pytest.Monke
     loss, accuracy = train.score(model, rows)
     monkeypatch.setattr(train, "BLOCK", 7)
     assert train.score(model, rows) == (pytest.approx(loss, rel=1e-6), accuracy)
+
+
+def test_eval_finds_that_the_data_changed(tmp_path: Path) -> None:
+    rows = tg.data.load(npz(tmp_path / "some.npz"))
+    assert run("train", *SMALL, "--data", tmp_path / "some.npz", "--out", tmp_path)[0] == 0
+    changed = rows.x.copy()
+    changed[3, 1] += 1
+    for x, y in ((rows.x[1:], rows.y[1:]), (changed, rows.y)):
+        np.savez(tmp_path / "some.npz", x=x, y=y)
+        assert "the data changed since the training" in refused("eval", tmp_path / "plain.npz")

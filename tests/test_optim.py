@@ -267,3 +267,55 @@ def test_adam_takes_slopes_for_0_whose_squares_are_too_small(
         assert_array_equal(one.numpy(), other.numpy())
     assert_array_equal(given[1].numpy(), np.where(np.abs(slope) < least, 0, half * slope))
     assert (given[2].numpy()[np.abs(slope) >= least] > 0).all()
+
+
+class Momentum(tg.optim.Optimizer):
+    """A rule as a user writes it, with a tensor and an array for a state."""
+
+    def begin(self, p: Any) -> Any:
+        return {"mean": tg.zeros(p.shape, p.dtype), "seen": np.zeros(2)}
+
+    def update(self, p: Any, g: Any, state: Any, group: Any) -> None:
+        state["mean"].data = 0.5 * state["mean"] + g
+        p.data = p - group["lr"] * state["mean"]
+
+
+@pytest.mark.parametrize("wrap", [tg.jit, lambda function: function])
+def test_a_rule_of_a_user_has_its_state(wrap: Any) -> None:
+    w = tg.tensor([0.0], requires_grad=True)
+    optimizer = Momentum([w], {"lr": 1.0})
+
+    @wrap
+    def step(x: Any) -> None:
+        optimizer.zero_grad()
+        (w * x).sum().backward()
+        optimizer.step()
+
+    found = []
+    for k in (1.0, 2.0, 3.0):
+        step(tg.tensor([k]))
+        found.append(w.item())
+    assert found == [-1.0, -3.5, -7.75]
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert isinstance(optimizer.state[0]["seen"], np.ndarray)
+    assert optimizer.state[0]["mean"].item() == 4.25
+    optimizer.param_groups[0]["lr"] = 0.0
+    step(tg.tensor([1.0]))
+    assert w.item() == -7.75
+
+
+@pytest.mark.parametrize("change", [tg.nn.weight_norm, tg.nn.fold_weight_norm])
+def test_a_parameter_that_was_replaced_is_found(change: Any) -> None:
+    layer = tg.nn.Linear(2, 3, rng=0)
+    if change is tg.nn.fold_weight_norm:
+        tg.nn.weight_norm(layer)
+    optimizer = tg.optim.SGD(layer.parameters(), lr=0.1)
+    change(layer)
+    before = layer.bias.numpy().copy()
+    layer(np.ones((1, 2), np.float32)).sum().backward()
+    with pytest.raises(tg.errors.StateError, match="in no layer any more"):
+        optimizer.step()
+    np.testing.assert_array_equal(layer.bias.numpy(), before)
+    after = tg.optim.SGD(layer.parameters(), lr=0.1)
+    after.step()
+    assert not np.array_equal(layer.bias.numpy(), before)

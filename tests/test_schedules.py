@@ -230,3 +230,21 @@ def test_gradients_and_parameters_that_do_not_fit_are_refused() -> None:
     assert p.grad is held
     assert "given twice" in message(ValueRangeError, lambda: optim.clip_grad_norm([p, p], 1.0))
     assert "no parameters" in message(ValueRangeError, lambda: optim.clip_grad_norm([], 1.0))
+
+
+def test_a_formula_is_asked_for_the_first_step_too() -> None:
+    class Warmup(tg.optim.Schedule):
+        def __init__(self, optimizer: tg.optim.Optimizer, steps: int) -> None:
+            super().__init__(optimizer)
+            self.steps = steps
+
+        def rate(self, first: float) -> float:
+            return first * min(1.0, (self.count + 1) / self.steps)
+
+    optimizer = tg.optim.SGD([tg.tensor(1.0, requires_grad=True)], lr=2.0)
+    schedule = Warmup(optimizer, 4)
+    rates = []
+    for _ in range(5):
+        rates.append(optimizer.param_groups[0]["lr"])
+        schedule.step()
+    assert rates == [0.5, 1.0, 1.5, 2.0, 2.0]

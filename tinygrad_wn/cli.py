@@ -6,8 +6,11 @@ Whatever is wrong with a command or a file ends in one line on stderr and exit c
 from __future__ import annotations
 
 import argparse
+import errno
+import hashlib
 import json
 import math
+import os
 import statistics
 import sys
 from dataclasses import asdict
@@ -23,12 +26,13 @@ from rich.table import Table
 from . import __version__, data, io, nn, plots, train
 from .arguments import at_least, make_folder, momentum, rate, sizes
 from .errors import ShapeError, StateError, TinygradWNError, ValueRangeError
+from .interrupt import ctrl_c_wins
 from .kernels.emitted import cache_folder, clear_cache
 from .studies import command as studies
 from .testing.conformance import command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 NETWORKS = {"both": ("weight-norm", "plain"), "weight": ("weight-norm",), "none": ("plain",)}
 RATES = {"sgd": 0.05, "adam": 0.003, "adamw": 0.003}
@@ -60,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console = Console(force_terminal=terminal, markup=False, highlight=False, emoji=False, soft_wrap=True)
         if options.command == "check":
             return command.check(options.libraries, options.json, console)
-        with train.one_blas_thread():
+        with train.one_blas_thread(), ctrl_c_wins():
             {"train": _train, "eval": _eval, "cache": _cache, "study": studies.study}[options.command](options, console)
     except KeyboardInterrupt:
         print("tinygrad-wn: interrupted", file=sys.stderr)
@@ -182,10 +186,14 @@ def _train(options: argparse.Namespace, console: Console) -> None:
     )
     console.print(title)
     history = _fit(plan, models, train_rows, test_rows, console)
+    cut = history[-1].epoch < plan.epochs
+    if cut and (out / "history.jsonl").exists():  # that of a run before, which is kept
+        raise KeyboardInterrupt
     console.print(_table(history, len(models)))
 
     for name, model in models.items():
-        metadata = {"data": _lasting(options.data), "split": SPLIT, "network": name, "plan": asdict(plan)}
+        metadata = {"data": _lasting(options.data), "rows": _mark(whole), "split": SPLIT}
+        metadata |= {"network": name, "plan": asdict(plan)}
         io.save(model, out / files[name], metadata)
     lines = "".join(json.dumps(asdict(record), allow_nan=False) + "\n" for record in history)
     io.put_in_place(out / "history.jsonl", lambda file: file.write(lines.encode()))
@@ -197,6 +205,8 @@ def _train(options: argparse.Namespace, console: Console) -> None:
         drawn = []
         console.print("no curves.png: matplotlib is not installed (pip install 'tinygrad_wn[plots]')")
     console.print(f"wrote {', '.join([*files.values(), 'history.jsonl', *drawn])} into {out}")
+    if cut:
+        raise KeyboardInterrupt
 
 
 def _fit(
@@ -215,8 +225,8 @@ def _fit(
             for task in tasks.values():
                 progress.advance(task)
 
-        for records in train.fit(plan, models, rows, test, after_batch):
-            history += records
+        done = _until_interrupted(train.fit(plan, models, rows, test, after_batch), history)
+        for records in done:
             epoch = f"epoch {records[0].epoch}/{plan.epochs}"
             shown = {r.network: f"loss {r.train_loss:.4f} accuracy {r.test_accuracy:.2%}" for r in records}
             for name, task in tasks.items():
@@ -224,6 +234,17 @@ def _fit(
             if not live and (records[0].epoch % math.ceil(plan.epochs / 10) == 0 or records[0].epoch == plan.epochs):
                 console.print("  ".join([epoch, *(f"{name}: {text}" for name, text in shown.items())]))
     return history
+
+
+def _until_interrupted(epochs: Iterator[list[train.Record]], history: list[train.Record]) -> Iterator[Any]:
+    """Each epoch, which is kept; after Ctrl-C no more, if there is one."""
+    try:
+        for records in epochs:
+            history += records
+            yield records
+    except KeyboardInterrupt:
+        if not history:
+            raise
 
 
 def _time(seconds: float) -> str:
@@ -253,7 +274,11 @@ def _cache(options: argparse.Namespace, console: Console) -> None:
     if options.clear:
         console.print(f"removed {clear_cache()} compiled steps from {cache_folder()}")
     else:
-        console.print(f"{len(list(cache_folder().glob('step_*.py')))} compiled steps in {cache_folder()}")
+        folder = cache_folder()
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+        size = sum(one.stat().st_size for one in folder.rglob("step_*")) / 1e6
+        console.print(f"{len(list(folder.glob('step_*.py')))} compiled steps ({size:.1f} MB) in {folder}")
 
 
 def _eval(options: argparse.Namespace, console: Console) -> None:
@@ -266,7 +291,11 @@ def _eval(options: argparse.Namespace, console: Console) -> None:
         raise StateError("eval: the file does not say what data the model was trained on", hint="give --data")
     rows, what = data.by_name(name), "all"
     if trained == _lasting(name):
-        rows, what = data.split(rows, **_split_of(metadata))[1], "test"
+        part = _split_of(metadata)
+        if metadata.get("rows", "") not in ("", _mark(rows)):
+            hint = "train again; to score all rows, give the file under another name with --data"
+            raise StateError("eval: the data changed since the training, so test rows are unknown", hint=hint)
+        rows, what = data.split(rows, **part)[1], "test"
     sizes = [layer.in_features for _, layer in model.named_modules() if isinstance(layer, nn.Linear)]
     if sizes[:1] != [rows.x.shape[1]]:
         facts = {"features of the model": str(*sizes[:1]), "features of the data": rows.x.shape[1]}
@@ -278,6 +307,11 @@ def _eval(options: argparse.Namespace, console: Console) -> None:
 def _lasting(name: str) -> str:
     """A name of data that means the same in every folder."""
     return name if name in data.SETS else str(Path(name).absolute())
+
+
+def _mark(rows: data.Dataset) -> str:
+    """What changes when a row does."""
+    return hashlib.sha256(rows.x.tobytes() + rows.y.tobytes()).hexdigest()
 
 
 def _split_of(metadata: dict[str, Any]) -> dict[str, Any]:

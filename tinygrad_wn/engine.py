@@ -9,7 +9,7 @@ import numpy as np
 from .errors import GradientError, ShapeError
 from .op import NUMBERS, Op
 from .slot import slot
-from .tensor import Node, Tensor, as_array, overwritten, wrap, write
+from .tensor import Node, Tensor, as_array, check_writable, overwritten, wrap, write
 from .walk import recording
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ def _store(op: Op[...], targets: tuple[Any, ...], arrays: list[Any], params: dic
     for target in targets:
         if target._node is not None:
             raise GradientError(f"{op.name}: a computed tensor cannot be overwritten", hint="write to a leaf")
+        check_writable(target._data)
     if op.compute_into([target._data for target in targets], arrays, params):
         for target in targets:
             overwritten(target)

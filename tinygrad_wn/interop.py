@@ -126,6 +126,9 @@ def save_safetensors(
     ['bias', 'weight']
     """
     package = _package()
+    if not isinstance(state, Mapping):
+        hint = "give model.state_dict()"
+        raise DTypeError("save_safetensors: not a state dict", {"given": type(state).__name__}, hint=hint)
     if "__metadata__" in state:
         what = "save_safetensors: the format keeps the name __metadata__ for itself"
         raise DTypeError(what, {"names": ", ".join(state)}, hint="give metadata=..., or another name")
@@ -199,7 +202,8 @@ def _without_axes(path: str, w: WeightNorm) -> Array:
 def _understood(state: Mapping[str, Any], own: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, object]]:
     """What is given by our names: an array, or {"v": array, "g": array}; and what is given twice."""
     if not isinstance(state, Mapping):
-        raise DTypeError("load_pytorch_state: not a state dict", {"given": repr(state)}, hint="give model.state_dict()")
+        hint = "give model.state_dict(), or what tg.interop.load_safetensors(file) gives"
+        raise DTypeError("load_pytorch_state: not a state dict", {"given": repr(state)}, hint=hint)
     given: dict[str, Any] = {}
     problems: dict[str, object] = {}
     for name, value in state.items():

@@ -190,7 +190,8 @@ def checked_state(state: object) -> dict[str, Array]:
             raise DTypeError("save: names must be printable strings", {"name": repr(name)})
         array = value.numpy() if isinstance(value, Tensor) else value
         if not isinstance(array, np.ndarray | np.generic) or array.dtype.kind not in "biufc":
-            raise DTypeError("save: values must be arrays of numbers", {"name": name, "value": repr(value)})
+            hint = "np.asarray(value), or give numbers and texts as metadata={...}"
+            raise DTypeError("save: values must be arrays of numbers", {"name": name, "value": repr(value)}, hint=hint)
         arrays[name] = np.asarray(array)
     return arrays
 

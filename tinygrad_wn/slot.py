@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol, Self
+from weakref import WeakValueDictionary
 
 from .errors import DTypeError
 
@@ -105,6 +106,9 @@ def takes_gradient(gradient: Any) -> None:
     if over is not None and not (over.made(gradient) or id(gradient) in over.gradients):
         over.refuse(gradient, "a .grad from outside of the step", hint="call zero_grad() and backward() in the step")
 
+
+replaced: WeakValueDictionary[int, Any] = WeakValueDictionary()
+"""Parameters that were taken out of their layer, by id: an optimizer that has one of them trains nothing."""
 
 changes = [0]
 """How often something was set that a step may depend on, an attribute or an option: while this stands still, there is

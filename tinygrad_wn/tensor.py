@@ -306,14 +306,19 @@ def restore(array: Array, requires_grad: bool) -> Tensor:
     return wrap(np.array(array), requires_grad=requires_grad)
 
 
-def write(target: Tensor, values: Array) -> None:
-    """Overwrite the array of `target`, and raise its version so that a walk which needs the old values says so."""
-    if not target._data.flags.writeable:
+def check_writable(array: Array) -> None:
+    """Raise GradientError for memory that must not be written to."""
+    if not array.flags.writeable:
         raise GradientError(
             "this tensor looks into memory that it must not write, as after broadcast_to",
-            {"tensor": f"{target.dtype} {list(target.shape)}"},
+            {"tensor": f"{array.dtype} {list(array.shape)}"},
             hint="write to the tensor that it was made from",
         )
+
+
+def write(target: Tensor, values: Array) -> None:
+    """Overwrite the array of `target`, and raise its version so that a walk which needs the old values says so."""
+    check_writable(target._data)
     with np.errstate(all="ignore"):
         np.copyto(target._data, values, casting="same_kind")
     overwritten(target)

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import CompileError, DTypeError
 from ..slot import changes, differentiated, slot
-from ..tensor import Tensor, as_array, overwritten_by_step, serials, wrap
+from ..tensor import Tensor, as_array, check_writable, overwritten_by_step, serials, wrap
 from ..walk import recording as _recording
 from .outside import Outside
 from .record import Recorder, keep_apart
@@ -112,6 +112,8 @@ class Compiled:
         if flat and not (kwargs or step.touched or any(place >= 0 for place in trained)):
             self.last = step
             self.hot = step if step.single and step.simple else None
+        for i in step.touched:
+            check_writable(leaves[i]._data if isinstance(leaves[i], Tensor) else leaves[i])
         found = step.run(tuple(arrays))
         if found is None:
             keep_apart(arrays, step.targets)
@@ -203,7 +205,7 @@ def _trained(leaves: list[Any]) -> list[int]:
 
 def _detached(x: Any, recorder: Recorder) -> Any:
     """A result of the recorded call; what was computed has no graph, as in every later call."""
-    return wrap(np.array(x._data)) if isinstance(x, Tensor) and recorder.made(x) else x
+    return wrap(np.array(x._data)) if isinstance(x, Tensor) and recorder.computes(x) else x
 
 
 def jit(function: Callable[..., Any]) -> Compiled:

@@ -118,8 +118,9 @@ class Recorder:
     def undo(self) -> None:
         """Give back what the recorded calls wrote over, and take away the gradients that they left."""
         for target, before in self._before.values():
-            np.copyto(target._data, before)
-            overwritten(target)
+            if target._data.flags.writeable:
+                np.copyto(target._data, before)
+                overwritten(target)
         for undo in self._undo[::-1]:
             undo()
         self.forget_gradients()
@@ -193,6 +194,10 @@ class Recorder:
     def creates(self, tensor: Tensor) -> bool:
         """Whether a tensor was made of numbers in the step, and goes when it is over."""
         return id(self._owner(tensor._data)) in self.created
+
+    def computes(self, tensor: Tensor) -> bool:
+        """Whether an eager call would give another tensor each time."""
+        return self.made(tensor) or self.creates(tensor)
 
     def refuse(self, tensor: Tensor, what: str, hint: str = "") -> None:
         """Refuse what would happen once, when the step is recorded, and never again."""

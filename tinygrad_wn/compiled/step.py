@@ -119,7 +119,7 @@ class Step:
 
     def _output(self, recorder: Recorder, x: Any) -> Any:
         """Where a result that is computed anew in each run will lie; what comes from outside stays as it is."""
-        if not isinstance(x, Tensor) or not (recorder.made(x) or recorder.creates(x)):
+        if not isinstance(x, Tensor) or not recorder.computes(x):
             return x
         found, place = recorder.view(x._data), self.results
         self.results += 1
@@ -227,7 +227,7 @@ class Step:
         """Run on one entry after the other, as long as the step fits, and say how often it did."""
         made = [y.reshape(len(y), math.prod(y.shape[1:])) for y in outputs]  # entries are arrays; only addresses count
         done = 0
-        if len(made) != len(self.outputs) or not self.simple or not all(x.ndim > 1 for x in stacks):
+        if len(made) != len(self.outputs) or not self.simple or not all(map(self._takes, range(len(stacks)), stacks)):
             return done
         if self.still and not self.touched:
             return self._run_all(stacks, made)
@@ -249,6 +249,10 @@ class Step:
                 if self.written.writes and done:
                     overwritten_by_step(self.written)
         return done
+
+    def _takes(self, i: int, stack: Array) -> bool:
+        """Whether the entries of a stack are arrays, which may be written to where the step does."""
+        return stack.ndim > 1 and (i not in self.touched or stack.flags.writeable)
 
     def _run_all(self, stacks: list[Array], made: list[Array]) -> int:
         """The same with all runs in machine code, where nothing is asked in Python between them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import sysconfig
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..tensor import Tensor
+from .code import codes, read_names
 from .record import PACKAGE
 
 FOREIGN = (PACKAGE, *{sysconfig.get_path(one) + os.sep for one in ("stdlib", "platstdlib", "purelib", "platlib")})
@@ -64,3 +66,18 @@ def read(how: str, holder: Any, key: Any) -> Any:
 
 def copied(how: str, value: Any) -> Any:
     return list(value) if how in CONTAINERS else value.copy() if how == "numbers" else value
+
+
+def text_of(function: Any, known: tuple[Any, ...] = ()) -> str:
+    """The source of a function and of kernels that it names, and the numbers that it finds: what it computes."""
+    found = [inspect.getsource(function)]
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    values = function.__globals__ | {name: read("cell", cell, name) for name, cell in cells}
+    for name in sorted({*function.__code__.co_freevars, *(n for c in codes(function.__code__) for n in read_names(c))}):
+        value = values.get(name)
+        inner = getattr(value, "py_func", None)
+        if isinstance(value, np.ndarray) or (value is not None and plain(value)):
+            found.append(f"{name} = {value!r} {getattr(value, 'dtype', '')}")
+        elif isinstance(inner, FunctionType) and inner not in known:
+            found.append(text_of(inner, (*known, function)))
+    return "\n".join(found)

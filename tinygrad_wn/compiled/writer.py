@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from .calls import Call, Memory, Number, Operand, Room, View
 from .loops import Loop
 from .plan import BORDER, Plan, Stage
 from .splits import Split, split_of
+from .values import text_of
 
 WORDS = "given, results, table, part, parts"
 """What each emitted function takes."""
@@ -349,7 +349,7 @@ class Writer:
             f"from tinygrad_wn.kernels.{module} import {', '.join(sorted(names))}"
             for module, names in sorted(self.imports.items())
         )
-        texts = {name: inspect.getsource(OPS[name].__wrapped__) for name in sorted(self.scalars)}
+        texts = {name: text_of(OPS[name].__wrapped__) for name in sorted(self.scalars)}
         scalars = "".join(
             f'scalar_{name} = scalar(OPS["{name}"].__wrapped__)  # {_hash(text)}\n' for name, text in texts.items()
         )

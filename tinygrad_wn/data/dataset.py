@@ -90,7 +90,8 @@ def _check_layout(x: NDArray[Any], y: NDArray[Any], name: str) -> None:
     if x.dtype.kind not in "buif":
         raise DTypeError("Dataset: x must hold real numbers", facts, hint="x.astype(np.float32)")
     if y.dtype.kind not in "iu":
-        raise DTypeError("Dataset: y must hold integers", facts, hint="y.astype(np.int64)")
+        hint = "np.unique(y, return_inverse=True)[1] numbers labels; targets of a regression go into a step as they are"
+        raise DTypeError("Dataset: y must hold integers, the numbers of classes", facts, hint=hint)
 
 
 def split(data: Dataset, test: float = 0.2, rng: int | np.random.Generator = 0) -> tuple[Dataset, Dataset]:

@@ -112,6 +112,7 @@ def _diagnosed(rows: list[tuple[int, str]], delimiter: str, facts: dict[str, Any
         for column, cell in enumerate(cells):
             if _number(cell) is None:
                 facts |= {"line": number, "column": column, "cell": repr(cell)}
-                hint = "columns hold numbers alone; np.unique(names, return_inverse=True)[1] numbers what does not"
+                hint = "columns hold numbers alone; np.unique(names, return_inverse=True)[1] numbers names"
+                hint = hint if cell.strip() else "fill it in, or leave the line out"
                 return StateError("load: a cell that is not a number", facts, hint=hint)
     return StateError("load: not a file of numbers", facts)

@@ -18,6 +18,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from numba.core.errors import NumbaError
+
+from ..errors import CompileError
 from .cache import STAMP
 from .entry import native
 from .jit import kernel
@@ -45,13 +48,19 @@ def load(text: str, names: list[str]) -> list[int]:
     name = "step_" + hashlib.sha256((STAMP + text).encode()).hexdigest()[:24]
     with compiling:
         module = sys.modules.get(name) or _imported(name, text)
-        return [native(kernel(getattr(module, one)), 5) for one in names]
+        try:
+            return [native(kernel(getattr(module, one)), 5) for one in names]
+        except NumbaError as error:
+            lines = [*filter(None, map(str.strip, str(error).splitlines())), ""]
+            facts = {"file": module.__file__, "numba": lines[min(1, len(lines) - 1)]}
+            hint = "Numba must know the definition of an elementwise op; NumPy runs one without elementwise=True"
+            raise CompileError("tg.jit: Numba cannot compile the step", facts, hint=hint) from error
 
 
 def _imported(name: str, text: str) -> Any:
     try:
         path = _written(cache_folder(), name, text)
-    except OSError:
+    except (OSError, RuntimeError):  # the latter where nobody knows a home folder
         aside = tempfile.mkdtemp(prefix="tinygrad_wn_")
         atexit.register(shutil.rmtree, aside, ignore_errors=True)
         path = _written(Path(aside), name, text)

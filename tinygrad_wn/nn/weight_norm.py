@@ -12,6 +12,7 @@ from ..functions import check_zero, weight_norm as normalized
 from ..ops import norm
 from ..ops.elementwise import exp
 from ..shapes import Misfit, other_axes
+from ..slot import replaced
 from ..tensor import Tensor
 from ..walk import no_grad
 from .module import Module
@@ -63,6 +64,11 @@ class WeightNorm(Module):
     def entries(self) -> Iterable[tuple[object, object]]:
         """v, and g or s."""
         return ("v", self.v), ("s" if self.log_scale else "g", self.scale)
+
+    def __getattr__(self, name: str) -> Any:
+        """Raise AttributeError, and say how to come to the weight where a tensor has what is asked for."""
+        hint = f": call it, as in layer.weight().{name}" if hasattr(Tensor, name) else ""
+        raise AttributeError(f"a WeightNorm has no {name!r}{hint}", name=name, obj=self)
 
     def forward(self) -> Tensor:
         """The weight w = g v / ‖v‖, of the shape of v."""
@@ -140,6 +146,8 @@ def weight_norm(
         hint = "name one of these tensors" if has else "give a layer with weights, or a model that has one"
         raise StateError(what, {"tensors": ", ".join(has) or "none"}, hint=hint)
     for layer, replacement in places:
+        old = getattr(layer, name)
+        replaced[id(old)] = old
         setattr(layer, name, replacement)
     return module
 
@@ -174,6 +182,8 @@ def fold_weight_norm(module: M, name: str | None = None) -> M:
             )
         raise StateError("nn.fold_weight_norm: no layer is weight-normalized", hint="leave this call out")
     for layer, own, weight in places:
+        for old in getattr(layer, own).parameters():
+            replaced[id(old)] = old
         setattr(layer, own, weight)
     return module
 

@@ -20,6 +20,7 @@ from ..slot import (
     has_no_gradient,
     is_recorded,
     lasts,
+    replaced,
     takes_gradient,
 )
 from ..tensor import Tensor, leaves_step
@@ -207,6 +208,10 @@ class Optimizer(ABC):
         for j, (p, state) in enumerate(zip(group["params"], states, strict=False)):
             g = p.grad
             if g is None:
+                if id(p) in replaced:
+                    what = f"{type(self).__name__}.step: parameter {j} of group {i} is in no layer any more"
+                    hint = "make the optimizer after nn.weight_norm, or nn.fold_weight_norm, has replaced it"
+                    raise StateError(what, {"tensor": f"{p.dtype} {list(p.shape)}"}, hint=hint)
                 has_no_gradient(p)
                 continue
             if type(g) is not Tensor or g._data.dtype is not (dtype := p._data.dtype) or g._data.shape != p._data.shape:
@@ -317,7 +322,8 @@ def listed(params: Any, name: str, known: Iterable[int] = ()) -> list[Tensor]:
         raise DTypeError(f"{name}: params must be tensors", {"given": repr(params)}, hint="give model.parameters()")
     found = [params] if isinstance(params, Tensor) else list(params)
     if not found:
-        raise ValueRangeError(f"{name}: there are no parameters", hint="a generator is empty once it was used")
+        hint = "a parameter is a tensor with requires_grad=True in an attribute; a generator is empty once it was used"
+        raise ValueRangeError(f"{name}: there are no parameters", hint=hint)
     seen = set(known)
     for i, p in enumerate(found):
         if not isinstance(p, Tensor):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import ABCMeta, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,11 +18,20 @@ if TYPE_CHECKING:
     from ..domains import Array
 
 
-class Schedule(ABC):
+class _Begun(ABCMeta):
+    """Sets the rates once a schedule is made, when its class has all that its formula asks for."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        schedule = super().__call__(*args, **kwargs)
+        schedule._set()
+        return schedule
+
+
+class Schedule(metaclass=_Begun):
     """Base class: `step()`, called after each step (or epoch) of the optimizer, sets the rate of every group.
 
     The first rates are those of the groups when the schedule is made. `count` is the number of steps taken. A subclass
-    is a formula of both.
+    is a formula of both, which is asked when a schedule is made, too, with a count of 0.
 
     >>> class Halving(tg.optim.Schedule):
     ...     def rate(self, first):
