@@ -26,13 +26,13 @@ from rich.table import Table
 from . import __version__, data, io, nn, plots, train
 from .arguments import at_least, make_folder, momentum, rate, sizes
 from .errors import ShapeError, StateError, TinygradWNError, ValueRangeError
-from .interrupt import ctrl_c_wins
+from .interrupt import ctrl_c_ends, ctrl_c_wins
 from .kernels.emitted import cache_folder, clear_cache
 from .studies import command as studies
 from .testing.conformance import command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
 NETWORKS = {"both": ("weight-norm", "plain"), "weight": ("weight-norm",), "none": ("plain",)}
 RATES = {"sgd": 0.05, "adam": 0.003, "adamw": 0.003}
@@ -212,21 +212,25 @@ def _train(options: argparse.Namespace, console: Console) -> None:
 def _fit(
     plan: train.Plan, models: dict[str, nn.Sequential], rows: data.Dataset, test: data.Dataset, console: Console
 ) -> list[train.Record]:
-    """Train under a live bar for each network; where the output is no terminal, print about ten lines instead."""
+    """Train under a live bar for each network; where the output is no terminal, print about ten lines instead.
+
+    Ctrl-C ends it after the first epoch.
+    """
     history: list[train.Record] = []
     steps = math.ceil(len(rows.y) / plan.batch) * plan.epochs
     live = console.is_terminal and not console.is_dumb_terminal
     # 76 columns wide: in a line that fills the terminal, the ^C that it echoes would break the line
     columns = TextColumn("{task.description:11}"), BarColumn(16), TextColumn("{task.fields[shown]}")
-    with Progress(*columns, TimeElapsedColumn(), console=console, disable=not live) as progress:
+    bar = Progress(*columns, TimeElapsedColumn(), console=console, disable=not live)
+    with ctrl_c_ends(history), bar as progress:
         tasks = {name: progress.add_task(name, total=steps, shown="compiling") for name in models}
 
         def after_batch() -> None:
             for task in tasks.values():
                 progress.advance(task)
 
-        done = _until_interrupted(train.fit(plan, models, rows, test, after_batch), history)
-        for records in done:
+        for records in train.fit(plan, models, rows, test, after_batch):
+            history += records
             epoch = f"epoch {records[0].epoch}/{plan.epochs}"
             shown = {r.network: f"loss {r.train_loss:.4f} accuracy {r.test_accuracy:.2%}" for r in records}
             for name, task in tasks.items():
@@ -234,17 +238,6 @@ def _fit(
             if not live and (records[0].epoch % math.ceil(plan.epochs / 10) == 0 or records[0].epoch == plan.epochs):
                 console.print("  ".join([epoch, *(f"{name}: {text}" for name, text in shown.items())]))
     return history
-
-
-def _until_interrupted(epochs: Iterator[list[train.Record]], history: list[train.Record]) -> Iterator[Any]:
-    """Each epoch, which is kept; after Ctrl-C no more, if there is one."""
-    try:
-        for records in epochs:
-            history += records
-            yield records
-    except KeyboardInterrupt:
-        if not history:
-            raise
 
 
 def _time(seconds: float) -> str:

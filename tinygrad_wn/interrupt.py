@@ -1,4 +1,4 @@
-"""Ctrl-C while machine code is made."""
+"""Ctrl-C: what is done is kept, and machine code that is being made turns nothing into an error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 
 @contextmanager
@@ -32,3 +32,13 @@ def ctrl_c_wins() -> Iterator[None]:
     finally:
         if signal.getsignal(signal.SIGINT) is note:
             signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def ctrl_c_ends(done: Sequence[object]) -> Iterator[None]:
+    """Let Ctrl-C end what is inside, and no more, once something is done."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not done:
+            raise
