@@ -92,6 +92,24 @@ def test_integers_are_promoted_as_numpy_promotes_them(op: Op[...], data: st.Data
 
 
 @pytest.mark.once
+@every_op
+@given(dtype=st.sampled_from(["uint8", "uint32", "uint64", "bool"]), data=st.data())
+def test_integers_without_a_sign_are_numbers_as_others(op: Op[...], dtype: str, data: st.DataObject) -> None:
+    if not op.gradient or hasattr(np, op.name) or op.several or any(x.kind == "integer" for x in op.domains.values()):
+        return  # NumPy's own functions are NumPy's business
+    arrays, params = data.draw(calls(op, np.float64))
+    given = [x if x is None else np.abs(x).round().astype(dtype) for x in arrays]
+    try:
+        wanted = op(*[x if x is None else x.astype(np.float64) for x in given], **params).numpy()
+    except TinygradWNError:
+        return
+    with np.errstate(all="ignore"):
+        found = op(*given, **params)
+    if found.dtype.kind == "f":
+        np.testing.assert_allclose(found.numpy(), wanted, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.once
 @every_kernel
 @given(data=st.data())
 def test_the_kernel_equals_the_definition(op: Op[...], data: st.DataObject) -> None:

@@ -336,3 +336,12 @@ def test_a_step_that_cannot_be_compiled_gives_back_what_it_wrote(monkeypatch):
     for p, old in zip(net.parameters(), before, strict=True):
         np.testing.assert_array_equal(p.numpy(), old)
         assert p.grad is None
+
+
+@pytest.mark.parametrize(
+    "draws", [lambda: nn.Linear(1, 1).bias, lambda: tg.tensor(tg.generator().random(1)), lambda: tg.seed(5)]
+)
+def test_draws_from_the_generator_of_the_package_are_refused(draws):
+    tg.seed(0)
+    with pytest.raises(tg.errors.CompileError, match="random numbers are drawn"):
+        tg.jit(lambda x: (draws(), x * 2)[1])(X)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..creation import generator
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -25,4 +27,4 @@ def _state(generator: Any) -> Any:
 def states(generators: Iterable[Any]) -> list[Any]:
     """The states of some generators, and of those that everybody shares; each draw changes one."""
     shared = vars(np.random)["get_bit_generator"]()
-    return [random.getstate(), *map(_state, (shared, *generators))]
+    return [random.getstate(), *map(_state, (shared, generator(), *generators))]

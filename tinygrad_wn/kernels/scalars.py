@@ -60,9 +60,14 @@ def _log_of(x: Any) -> Any:
 overload(_exp)(_exp_of)
 overload(_log)(_log_of)
 
+
+def _copysign(x: Any, sign: Any) -> Any:
+    return np.abs(x) if sign > 0 else -np.abs(x)
+
+
 NUMBERS = ModuleType("numpy of numbers", "NumPy's functions, for single numbers.")
 vars(NUMBERS).update({name: value for name, value in vars(np).items() if not name.startswith("__")})
-vars(NUMBERS).update(where=kernel(_where), asarray=kernel(_asarray))
+vars(NUMBERS).update(where=kernel(_where), asarray=kernel(_asarray), copysign=kernel(_copysign))
 vars(NUMBERS).update(exp=_exp, log=_log, sign=sign, floor_divide=floor_divide, remainder=remainder)
 vars(NUMBERS).update(left_shift=left_shift, right_shift=right_shift, power=power)
 

@@ -206,7 +206,7 @@ def sigmoid(x: Real) -> Array:
     >>> tg.sigmoid(tg.tensor([0.0, -200.0]))
     Tensor([0.5, 0. ])
     """
-    small = np.exp(-np.abs(x))
+    small = np.exp(np.copysign(x, -1))  # of integers without a sign, too
     return np.asarray(np.where(np.less(x, 0), small, 1) / (1 + small))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import kernels
-from ..domains import Array, Integer, Positive, Real, Shape
+from ..domains import Array, Integer, Positive, Real, Shape, signed
 from ..errors import ValueRangeError
 from ..op import case, op
 from ..shapes import Misfit
@@ -191,7 +191,7 @@ def mse(x: Real, target: Real, reduction: str = "mean") -> Array:
     >>> tg.mse(tg.tensor([1.0, 2.0]), tg.tensor([1.0, 4.0]))
     Tensor(2.)
     """
-    squares = np.square(np.subtract(x, target))
+    squares = np.square(np.subtract(signed(x), signed(target)))
     if reduction == "none":
         return np.asarray(squares)
     return np.asarray(np.sum(squares) if reduction == "sum" else np.true_divide(np.sum(squares), np.size(x)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..domains import Array, Axis, Distinct, Real, Shape
+from ..domains import Array, Axis, Distinct, Real, Shape, signed
 from ..op import case, op
 from ..shapes import axes_of, reduced, reduced_nonempty, same
 from .comparison import equal
@@ -181,6 +181,7 @@ def logsumexp(x: Real, axis: Axis = None, keepdims: bool = False) -> Array:
     >>> tg.logsumexp(tg.tensor([1000.0, 1000.0]))
     Tensor(1000.693)
     """
+    x = signed(x)
     top = _finite_top(x, axis)
     result = top + np.log(np.sum(np.exp(x - top), axis=axis, keepdims=True))
     return np.asarray(result if keepdims else np.squeeze(result, axes_of(axis, np.ndim(x))))
@@ -211,6 +212,7 @@ def softmax(x: Real, axis: Axis = -1) -> Array:
     >>> tg.softmax(tg.tensor([1000.0, 1000.0]))
     Tensor([0.5, 0.5])
     """
+    x = signed(x)
     powers = np.exp(x - np.max(x, axis=axis, keepdims=True))
     return np.asarray(powers / np.sum(powers, axis=axis, keepdims=True))
 
@@ -227,6 +229,7 @@ def log_softmax(x: Real, axis: Axis = -1) -> Array:
     >>> tg.log_softmax(tg.tensor([0.0, 1000.0]))
     Tensor([-1000.,     0.])
     """
+    x = signed(x)
     below = x - np.max(x, axis=axis, keepdims=True)
     return np.asarray(below - np.log(np.sum(np.exp(below), axis=axis, keepdims=True)))
 
