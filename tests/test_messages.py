@@ -16,6 +16,7 @@ from tinygrad_wn.errors import (
     TinygradWNError,
     ValueRangeError,
 )
+from tinygrad_wn.names import FUNCTIONS, METHODS
 
 
 def leaf(values):
@@ -118,3 +119,49 @@ def test_a_tensor_with_one_value_is_formatted_as_its_number(dtype):
 def test_a_formatted_number_of_a_compiled_step_is_refused():
     with pytest.raises(CompileError, match="a Python number"):
         tg.jit(lambda x: f"{x.sum():.2f}")(tg.ones(2))
+
+
+def words_of(hint):
+    """The code of a hint: what stands before an alternative or a remark."""
+    return hint.split(", or ")[0].split(": ")[0]
+
+
+NAMES = {
+    "tg": tg,
+    "np": np,
+    "axis": 0,
+    "axes": (1, 0),
+    "shape": (2, 3),
+    "dtype": "float64",
+    "min": 0.0,
+    "max": 1.0,
+    "n": 2,
+    "indices": [0, 1],
+    "mask": np.ones((2, 3), bool),
+    "value": 0.5,
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_is_said_for_a_method_of_others_can_be_written(name):
+    x, y = tg.tensor(np.arange(6.0).reshape(2, 3)), tg.ones((3, 2), "float64")
+    with pytest.raises(AttributeError, match=f"a Tensor has no '{name}'; take ") as caught:
+        getattr(x, name)
+    code = words_of(str(caught.value).split("; take ")[1])
+    if code != "nothing":
+        exec(code, NAMES | {"x": x, "y": y if "@" in code else x})
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_what_is_said_for_a_function_of_others_can_be_written(name):
+    with pytest.raises(AttributeError, match=f"'tinygrad_wn' has no '{name}'; take ") as caught:
+        getattr(tg, name)
+    code = words_of(str(caught.value).split("; take ")[1].replace("...", "0, 1"))
+    if not code.startswith("functions"):
+        exec(code, NAMES | {"x": tg.tensor(np.arange(6.0).reshape(2, 3))})
+
+
+def test_other_names_are_not_there():
+    for owner in (tg, tg.ones(1)):
+        with pytest.raises(AttributeError, match=r"has no 'nonsense'$"):
+            _ = owner.nonsense

@@ -1,5 +1,7 @@
 """tinygrad_wn: a small reverse-mode autodiff framework to learn, verify and use weight normalization on a CPU."""
 
+from typing import TYPE_CHECKING
+
 from . import data, engine as engine, interop, linalg, nn, optim
 from .compiled import jit, scan
 from .creation import arange, full, generator, ones, randn, seed, tensor, zeros
@@ -9,6 +11,7 @@ from .graph import graph
 from .io import load, load_metadata, save
 from .kernels import kernels
 from .kernels.threads import get_num_threads, set_num_threads
+from .names import FUNCTIONS, missing
 from .ops.arithmetic import (
     add,
     clip,
@@ -77,6 +80,13 @@ from .transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from .walk import no_grad
 
 __version__ = "0.1.0"
+
+if not TYPE_CHECKING:  # a type checker is to find misspelt names
+
+    def __getattr__(name: str) -> object:
+        """Raise AttributeError, and say what to take for a function that PyTorch or NumPy has."""
+        raise AttributeError(missing(f"module {__name__!r}", name, FUNCTIONS), name=name)
+
 
 __all__ = [
     "NormRecorder",

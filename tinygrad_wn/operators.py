@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from .errors import DTypeError, GradientError, ShapeError
+from .names import METHODS, missing
 from .op import OPS
 
 if TYPE_CHECKING:
@@ -51,6 +52,12 @@ class Operators:
     __slots__ = ()
     shape: Shape
     ndim: int
+
+    if not TYPE_CHECKING:  # a type checker is to find misspelt names
+
+        def __getattr__(self, name: str) -> Any:
+            """Raise AttributeError, and say what to write for a method that PyTorch or NumPy has."""
+            raise AttributeError(missing("a Tensor", name, METHODS), name=name, obj=self)
 
     __add__, __radd__ = binary("add")
     __sub__, __rsub__ = binary("subtract")

@@ -65,10 +65,12 @@ class WeightNorm(Module):
         """v, and g or s."""
         return ("v", self.v), ("s" if self.log_scale else "g", self.scale)
 
-    def __getattr__(self, name: str) -> Any:
-        """Raise AttributeError, and say how to come to the weight where a tensor has what is asked for."""
-        hint = f": call it, as in layer.weight().{name}" if hasattr(Tensor, name) else ""
-        raise AttributeError(f"a WeightNorm has no {name!r}{hint}", name=name, obj=self)
+    if not TYPE_CHECKING:  # a type checker is to find misspelt names
+
+        def __getattr__(self, name: str) -> Any:
+            """Raise AttributeError, and say how to come to the weight where a tensor has what is asked for."""
+            hint = f": call it, as in layer.weight().{name}" if hasattr(Tensor, name) else ""
+            raise AttributeError(f"a WeightNorm has no {name!r}{hint}", name=name, obj=self)
 
     def forward(self) -> Tensor:
         """The weight w = g v / ‖v‖, of the shape of v."""
