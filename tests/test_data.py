@@ -173,11 +173,12 @@ def test_x_that_is_not_real_numbers_is_refused(dtype: Any) -> None:
 def test_labels_that_are_not_integers_are_refused(dtype: Any) -> None:
     y = np.zeros(3).astype(dtype)
     assert raised(DTypeError, lambda: Dataset(np.zeros((3, 2)), y)) == (
-        "Dataset: y must hold integers\n"
+        "Dataset: y must hold integers, the numbers of classes\n"
         "  data : data\n"
         "  x    : float64 (3, 2)\n"
         f"  y    : {y.dtype} (3,)\n"
-        "  hint : y.astype(np.int64)"
+        "  hint : np.unique(y, return_inverse=True)[1] numbers labels; "
+        "targets of a regression go into a step as they are"
     )
 
 

@@ -168,7 +168,7 @@ def test_steps_leave_nothing_behind_but_the_loss() -> None:
 def test_compiled_steps_are_counted_and_removed(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TINYGRAD_WN_CACHE", str(tmp_path / "steps"))
     assert cli.main(["cache"]) == 0
-    assert capsys.readouterr().out == f"0 compiled steps in {tmp_path / 'steps'}\n"
+    assert capsys.readouterr().out == f"0 compiled steps (0.0 MB) in {tmp_path / 'steps'}\n"
     tg.jit(lambda x: 3.25 * x)(tg.ones(3))
     assert cli.main(["cache"]) == 0
     assert capsys.readouterr().out.startswith("1 compiled steps")
