@@ -12,7 +12,7 @@ import pytest
 
 import tinygrad_wn as tg
 from tinygrad_wn import nn, optim
-from tinygrad_wn.errors import CompileError, GradientError, ValueRangeError
+from tinygrad_wn.errors import CompileError, DTypeError, GradientError, ShapeError, ValueRangeError
 
 pytestmark = pytest.mark.once
 
@@ -114,6 +114,7 @@ def test_a_gradient_that_is_a_constant_is_the_steps_own():
         for _ in range(3):
             step()
         kinds.append(w.item())
+        assert wrap is not tg.jit or w.grad is None
     assert kinds == [-2.0, -2.0]
 
 
@@ -233,6 +234,32 @@ def test_read_only_arguments_are_not_written_to():
         with pytest.raises(GradientError, match="must not write"):
             step(x)
         np.testing.assert_array_equal(x, 0)
+
+
+def test_read_only_arrays_are_not_written_to_in_eager_code():
+    kept = tg.tensor(np.zeros(3, np.float32))
+    kept._data.flags.writeable = False
+    with pytest.raises(GradientError, match="must not write"):
+        tg.add.into((kept,), kept, 1.0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+def test_a_tensor_is_assigned_in_the_dtype_of_the_target(dtype):
+    kept = tg.zeros(2)
+
+    @tg.jit
+    def step(x):
+        kept.data = x * 2
+        return kept.sum()
+
+    for k in (1, 2):
+        assert step(tg.full(2, k, dtype)).item() == 4 * k
+        assert (kept.numpy().tolist(), str(kept.dtype)) == ([2 * k, 2 * k], "float32")
+    whole = tg.zeros(2, "int64")
+    for target, bad in ((kept, tg.ones(3)), (whole, tg.ones(2))):
+        with pytest.raises((ShapeError, DTypeError)):
+            tg.jit(partial(setattr, target, "data"))(bad)
+        assert target.numpy().tolist() == ([4, 4] if target is kept else [0, 0])
 
 
 def test_values_do_not_leave_a_step_as_text():

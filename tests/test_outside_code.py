@@ -26,6 +26,10 @@ NOTEBOOK = {
         "def deep(x): return x * 2\ndef helper(x): return deep(x)\ndef function(x): return helper(x)",
         "def deep(x): return x * 10",
     ),
+    "an attribute of a function": (
+        "def config(): pass\nconfig.scale = 2.0\ndef function(x): return x * config.scale",
+        "config.scale = 10.0",
+    ),
     "a method": (
         "class Net:\n  def loss(self, x): return x * 2\nnet = Net()\ndef function(x): return net.loss(x)",
         "Net.loss = lambda self, x: x * 10",
