@@ -227,7 +227,7 @@ class Tensor(Operators):
             raise GradientError(
                 "backward: this tensor does not depend on any tensor that requires a gradient",
                 {"tensor": f"{self.dtype} {list(self.shape)}"},
-                hint="make the inputs with requires_grad=True, and compute outside of tg.no_grad()",
+                hint="make the inputs with requires_grad=True; what tg.no_grad() and tg.jit give has no graph",
             )
         found = walk(self, _cotangent(self, gradient, "backward(gradient)"), None, create_graph)
         for leaf, _ in found.values():
