@@ -1,9 +1,11 @@
 """What must not cross the border of a compiled step: gradients, tensors and objects that a call would leave behind."""
 
+import importlib
 import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from pathlib import Path
 
@@ -75,6 +77,128 @@ def test_schedules_of_two_optimizers_take_turns():
             step(one(k))
         kinds.append([w.item() for w, _ in pairs])
     assert kinds[0] == kinds[1]
+
+
+class Heavy(optim.Optimizer):
+    """A rule whose rate Python computes with."""
+
+    def begin(self, p):
+        return {"means": [tg.zeros(p.shape, p.dtype)]}
+
+    def update(self, p, g, state, group):
+        state["means"][0].data = 0.9 * state["means"][0] + g
+        p.data = p - group["lr"] * state["means"][0]
+
+
+def test_a_rule_of_a_user_goes_with_a_schedule_in_the_step():
+    kinds = []
+    for wrap in (tg.jit, lambda function: function):
+        w, optimizer = weight(make=lambda p, lr: Heavy(p, {"lr": lr}))
+        schedule = optim.Step(optimizer, every=1, factor=0.5)
+
+        @wrap
+        def step(x, w=w, optimizer=optimizer, schedule=schedule):
+            descend(w, optimizer, x)
+            schedule.step()
+
+        for _ in range(4):
+            step(one())
+        kinds.append(w.item())
+    np.testing.assert_allclose(*kinds, rtol=1e-6)
+
+
+def test_lists_in_states_and_options_stay_lists():
+    class Notes(optim.Optimizer):
+        def begin(self, p):
+            return {"history": []}
+
+        def update(self, p, g, state, group):
+            state["history"].append(g.item())
+            group["seen"].append(g.item())
+
+    w = tg.tensor([1.0], requires_grad=True)
+    optimizer = Notes([w], {"lr": 1.0, "seen": []})
+    for k in (1.0, 2.0):
+        descend(w, optimizer, one(k))
+    assert optimizer.state[0]["history"] == optimizer.param_groups[0]["seen"] == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("make", [lambda o: o.param_groups[0]["params"], lambda o: [o.param_groups[0]["lr"]]])
+def test_a_step_may_name_the_groups_of_an_optimizer_with_a_schedule(make):
+    w, optimizer = weight()
+    schedule = optim.Step(optimizer, every=1, factor=0.5)
+
+    @tg.jit
+    def step(x):
+        found = make(optimizer)
+        descend(w, optimizer, x)
+        schedule.step()
+        return len(found)
+
+    assert [step(one()) for _ in range(3)] == [1, 1, 1]
+    assert w.item() == 1 - 1 - 0.5 - 0.25
+
+
+def unused(w, b, x, kept):
+    return zip((w, b), tg.square(w * x).sum().gradient(w, b), strict=True)
+
+
+def zeros(w, b, x, kept):
+    return (w, x * 1), (b, tg.zeros(1))
+
+
+def from_outside(w, b, x, kept):
+    return (w, kept), (b, kept * 1)
+
+
+@pytest.mark.parametrize("gradients", [unused, zeros, from_outside])
+def test_gradients_that_the_step_assigns_are_its_own(gradients):
+    kinds = []
+    for wrap in (tg.jit, lambda function: function):
+        w, b = (tg.tensor([1.0], requires_grad=True) for _ in range(2))
+        optimizer, kept = optim.SGD([w, b], lr=0.25), one(0.5)
+
+        @wrap
+        def step(x, w=w, b=b, optimizer=optimizer, kept=kept):
+            for p, g in gradients(w, b, x, kept):
+                p.grad = g
+            optimizer.step()
+
+        for k in (1.0, 2.0):
+            kept.data = [k]
+            step(one(k))
+        kinds.append((w.item(), b.item()))
+    assert kinds[0] == kinds[1]
+
+
+def test_a_copy_of_a_tensor_from_outside_is_one_in_each_run():
+    source, target = one(0.0), one(9.0)
+    copies = tg.jit(lambda: (setattr(target, "data", tg.tensor(source)), tg.tensor(source) * 2)[1])
+    for k in (1.0, 2.0, 3.0):
+        source.data = [k]
+        assert (copies().item(), target.item()) == (2 * k, k)
+
+
+def test_sharpness_aware_steps():
+    kinds = []
+    for wrap in (tg.jit, lambda function: function):
+        w, optimizer = weight(lr=0.5)
+
+        @wrap
+        def step(x, w=w, optimizer=optimizer):
+            optimizer.zero_grad()
+            tg.square(w * x).sum().backward()
+            old = tg.tensor(w)
+            w.data = w + 0.1 * w.grad
+            optimizer.zero_grad()
+            tg.square(w * x).sum().backward()
+            w.data = old
+            optimizer.step()
+
+        for k in (0.5, 0.75, 1.0):
+            step(one(k))
+        kinds.append(w.item())
+    np.testing.assert_allclose(*kinds, rtol=1e-6)
 
 
 def optimizer_alone():
@@ -180,6 +304,12 @@ class Frozen:
     value: object
 
 
+class Color(Enum):
+    RED = 1
+
+
+PLAIN = (1, 2.5, "text", None, True, np.dtype("f4"), 2j, b"bytes", Color.RED)
+
 RESULTS = {
     "an object": Box,
     "a frozen dataclass": Frozen,
@@ -196,12 +326,22 @@ def test_results_that_may_hold_tensors_are_refused(kind):
         tg.jit(lambda x: RESULTS[kind](x * 2))(one())
 
 
+def test_scans_do_not_write_to_read_only_arrays():
+    kept = np.zeros((3, 2), np.float32)
+    kept.flags.writeable = False
+    step = tg.jit(lambda x: (tg.add.into((x,), x, 1.0), x * 1)[1])
+    step(np.zeros(2, np.float32))
+    with pytest.raises(GradientError, match="must not write"):
+        tg.scan(step, kept)
+    np.testing.assert_array_equal(kept, 0)
+
+
 def test_plain_results_are_given_as_they_are():
-    step = tg.jit(lambda x: {"y": x * 2, "n": (1, 2.5, "text", None, True, np.dtype("f4"))})
+    step = tg.jit(lambda x: {"y": x * 2, "n": PLAIN})
     for value in (1.0, 3.0):
         found = step(one(value))
         assert found["y"].item() == 2 * value
-        assert found["n"] == (1, 2.5, "text", None, True, np.dtype("f4"))
+        assert found["n"] == PLAIN
 
 
 def test_a_first_call_that_raises_writes_nothing():
@@ -272,13 +412,10 @@ def test_values_do_not_leave_a_step_as_text():
         assert texts == ["Tensor(in a compiled step, float32 [1])"] * 3
 
 
-def test_a_list_of_options_is_a_tuple():
+def test_a_list_of_betas_is_a_tuple():
     w = tg.tensor([1.0], requires_grad=True)
     optimizer = optim.Adam([{"params": [w], "betas": [0.5, 0.9]}])
     assert optimizer.param_groups[0]["betas"] == (0.5, 0.9)
-    optimizer.param_groups[0].update(betas=[0.1, 0.2])
-    optimizer.param_groups[0]["betas"] = [*optimizer.param_groups[0]["betas"]]
-    assert optimizer.param_groups[0]["betas"] == (0.1, 0.2)
 
 
 OP = """
@@ -304,6 +441,41 @@ assert step(x).item() == step(x).item() == slanted(x).item() == {slope} + {other
 """
 
 
+MODULE = """
+import numpy as np
+import slanted_numbers
+import tinygrad_wn as tg
+from tinygrad_wn.domains import Array, Real
+from tinygrad_wn.op import case, op
+from tinygrad_wn.shapes import same
+
+TABLE = np.zeros(2000)
+TABLE[1000] = {table!r}
+
+@op(cases=[case("(n)")], shape=same, elementwise=True, gradient=False)
+def slanted(x: Real) -> Array:
+    return x * slanted_numbers.SLOPE + TABLE[1000]
+
+x = tg.ones(1, "float64")
+step = tg.jit(lambda x: slanted(x))
+assert step(x).item() == step(x).item() == slanted(x).item() == {slope!r} + {table!r}
+"""
+
+
+def test_machine_code_on_disk_knows_other_modules_and_every_number(tmp_path):
+    for slope, table in ((1.5, 0.0), (3.0, 0.0), (3.0, 1.0), (3.0, 1.0000000000001)):
+        (tmp_path / "slanted_op.py").write_text(MODULE.format(slope=slope, table=table))
+        (tmp_path / "slanted_numbers.py").write_text(f"SLOPE = {slope!r}")
+        done = subprocess.run(
+            [sys.executable, str(tmp_path / "slanted_op.py")],
+            env=os.environ | {"TINYGRAD_WN_CACHE": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_machine_code_on_disk_knows_what_an_op_finds_in_its_module(tmp_path):
     for slope, other in ((1.5, 0.0), (3.0, 0.0), (3.0, 2.0)):
         (tmp_path / "slanted_op.py").write_text(OP.format(slope=slope, other=other))
@@ -315,6 +487,26 @@ def test_machine_code_on_disk_knows_what_an_op_finds_in_its_module(tmp_path):
             check=False,
         )
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_folder_of_modules_is_code_of_the_user(tmp_path, monkeypatch):
+    folder = tmp_path / "settings_of_a_test"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    settings = importlib.import_module(folder.name)
+    settings.scale = 1.0
+    step = tg.jit(lambda x: x * settings.scale)
+    for scale in (1.0, 5.0):
+        settings.scale = scale
+        assert [step(one()).item() for _ in range(2)] == [scale, scale]
+
+
+def test_a_machine_without_a_home_folder_compiles(monkeypatch):
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(importlib.import_module("tinygrad_wn.kernels.emitted"), "cache_folder", nowhere)
+    assert [tg.jit(lambda x: x * 1.0625)(one(2.0)).item() for _ in range(2)] == [2.125, 2.125]
 
 
 def test_a_folder_beside_the_package_is_not_the_package(tmp_path):

@@ -319,3 +319,20 @@ def test_a_parameter_that_was_replaced_is_found(change: Any) -> None:
     after = tg.optim.SGD(layer.parameters(), lr=0.1)
     after.step()
     assert not np.array_equal(layer.bias.numpy(), before)
+
+
+def test_a_parameter_that_is_in_a_layer_again_or_still_is_not_replaced() -> None:
+    x = np.ones((1, 2), np.float32)
+    layer = tg.nn.weight_norm(tg.nn.Linear(2, 3, rng=0))
+    optimizer, kept = tg.optim.SGD(layer.parameters(), lr=0.1), layer.weight
+    tg.nn.fold_weight_norm(layer)
+    layer.weight = kept
+    kept.g.requires_grad = False
+    layer(x).sum().backward()
+    optimizer.step()
+    tied = tg.nn.Linear(2, 3, rng=0)
+    tied.other = tied.weight
+    optimizer = tg.optim.SGD(tied.parameters(), lr=0.1)
+    tg.nn.weight_norm(tied)
+    tied(x).sum().backward()
+    optimizer.step()

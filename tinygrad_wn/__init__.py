@@ -1,5 +1,6 @@
 """tinygrad_wn: a small reverse-mode autodiff framework to learn, verify and use weight normalization on a CPU."""
 
+import sys
 from typing import TYPE_CHECKING
 
 from . import data, engine as engine, interop, linalg, nn, optim
@@ -85,7 +86,7 @@ if not TYPE_CHECKING:  # a type checker is to find misspelt names
 
     def __getattr__(name: str) -> object:
         """Raise AttributeError, and say what to take for a function that PyTorch or NumPy has."""
-        raise AttributeError(missing(f"module {__name__!r}", name, FUNCTIONS), name=name)
+        raise AttributeError(missing(f"module {__name__!r}", name, FUNCTIONS), name=name, obj=sys.modules[__name__])
 
 
 __all__ = [

@@ -187,7 +187,8 @@ def _train(options: argparse.Namespace, console: Console) -> None:
     console.print(title)
     history = _fit(plan, models, train_rows, test_rows, console)
     cut = history[-1].epoch < plan.epochs
-    if cut and (out / "history.jsonl").exists():  # that of a run before, which is kept
+    if cut and (out / "history.jsonl").exists():
+        console.print(f"nothing is written: {out} keeps the run before")
         raise KeyboardInterrupt
     console.print(_table(history, len(models)))
 
@@ -264,12 +265,12 @@ def _table(history: list[train.Record], networks: int) -> Table:
 
 
 def _cache(options: argparse.Namespace, console: Console) -> None:
+    folder = cache_folder()
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
     if options.clear:
-        console.print(f"removed {clear_cache()} compiled steps from {cache_folder()}")
+        console.print(f"removed {clear_cache()} compiled steps from {folder}")
     else:
-        folder = cache_folder()
-        if folder.exists() and not folder.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
         size = sum(one.stat().st_size for one in folder.rglob("step_*")) / 1e6
         console.print(f"{len(list(folder.glob('step_*.py')))} compiled steps ({size:.1f} MB) in {folder}")
 

@@ -25,7 +25,7 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     if requires_grad and array.dtype.kind != "f":
         raise DTypeError("only float32 and float64 tensors can require a gradient", {"dtype": array.dtype})
     over: Any = slot.over.get()
-    if over is not None and isinstance(data, Tensor) and over.made(data):
+    if over is not None and isinstance(data, Tensor) and not over.creates(data):
         return wrap(over.copied(data, array), requires_grad=bool(requires_grad))
     made = wrap(np.array(array, order="C"), requires_grad=bool(requires_grad))
     if over is not None:

@@ -6,7 +6,7 @@ METHODS = {
     "abs": "abs(x)",
     "all": "tg.all(x)",
     "any": "tg.any(x)",
-    "argmin": "(-x).argmax(axis)",
+    "argmin": "(-x).argmax(axis), or of x.astype('float64') where x has no sign",
     "clamp": "tg.clip(x, min, max)",
     "clip": "tg.clip(x, min, max)",
     "clone": "tg.tensor(x), or x * 1 to keep the graph",
@@ -41,7 +41,7 @@ METHODS = {
 """What to write for a method x.name, by its name."""
 
 FUNCTIONS = {
-    "argmin": "(-x).argmax(axis)",
+    "argmin": "(-x).argmax(axis), or of x.astype('float64') where x has no sign",
     "as_tensor": "tg.tensor",
     "binary_cross_entropy": "tg.softplus: the loss of a logit z for a label y of 0 or 1 is softplus(z) - y * z",
     "cat": "tg.concat",
@@ -65,6 +65,17 @@ FUNCTIONS = {
     "zeros_like": "tg.zeros(x.shape, x.dtype)",
 }
 """What to take for a function tg.name, by its name."""
+
+
+class Elsewhere:
+    """An attribute that is not there, and says what to write."""
+
+    def __init__(self, owner: str, name: str, known: dict[str, str]) -> None:
+        self.name, self.text = name, missing(owner, name, known)
+
+    def __get__(self, instance: object, owner: object = None) -> object:
+        """Raise AttributeError."""
+        raise AttributeError(self.text, name=self.name, obj=instance)
 
 
 def missing(owner: str, name: str, known: dict[str, str]) -> str:

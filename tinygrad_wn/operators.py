@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from .errors import DTypeError, GradientError, ShapeError
-from .names import METHODS, missing
+from .names import METHODS, Elsewhere
 from .op import OPS
 
 if TYPE_CHECKING:
@@ -53,11 +53,8 @@ class Operators:
     shape: Shape
     ndim: int
 
-    if not TYPE_CHECKING:  # a type checker is to find misspelt names
-
-        def __getattr__(self, name: str) -> Any:
-            """Raise AttributeError, and say what to write for a method that PyTorch or NumPy has."""
-            raise AttributeError(missing("a Tensor", name, METHODS), name=name, obj=self)
+    def __dir__(self) -> list[str]:
+        return sorted(set(super().__dir__()) - METHODS.keys())
 
     __add__, __radd__ = binary("add")
     __sub__, __rsub__ = binary("subtract")
@@ -258,3 +255,7 @@ def index_arrays(part: Any) -> list[Any]:
             {"found": repr(part)},
         )
     return [array]
+
+
+for _name in METHODS:  # not __getattr__, with which Python 3.11 takes twice as long for every attribute that is there
+    setattr(Operators, _name, Elsewhere("a Tensor", _name, METHODS))

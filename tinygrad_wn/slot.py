@@ -68,15 +68,16 @@ def is_recorded() -> bool:
     return slot.over.get() is not None
 
 
-def after_step(act: Callable[[], None], undo: Callable[[], None], of: object) -> None:
-    """Act: now, and where a step is being recorded, after each run, too; if it is refused, `undo`.
+def after_step(act: Callable[[], None], of: object) -> None:
+    """Act: now, or where a step is being recorded, after it, if it is not refused, and after each run.
 
     It changes what is asked of `of` before each run, so that `of` must not come after it in the step.
     """
     over: Any = slot.over.get()
-    if over is not None:
-        over.after_step(act, undo, of)
-    act()
+    if over is None:
+        act()
+    else:
+        over.after_step(act, of)
 
 
 def comes_first(one: object) -> None:
@@ -84,6 +85,15 @@ def comes_first(one: object) -> None:
     over: Any = slot.over.get()
     if over is not None:
         over.comes_first(one)
+
+
+def once(make: Callable[[], Any]) -> Any:
+    """What `make` gives; where a step is being recorded, this is no part of it."""
+    token = slot.over.set(None)
+    try:
+        return make()
+    finally:
+        slot.over.reset(token)
 
 
 def lasts(values: Iterable[Any]) -> None:
@@ -103,7 +113,7 @@ def gradient_is_left(gradient: Any) -> None:
 def takes_gradient(gradient: Any) -> None:
     """Where a step is being recorded, refuse a gradient that it did not compute."""
     over: Any = slot.over.get()
-    if over is not None and not (over.made(gradient) or id(gradient) in over.gradients):
+    if over is not None and not (over.made(gradient) or id(gradient) in over.gradients or over.assigns_gradients):
         over.refuse(gradient, "a .grad from outside of the step", hint="call zero_grad() and backward() in the step")
 
 

@@ -129,7 +129,7 @@ class Compiled:
         args, kwargs = together(structure, iter(given))
         outside = Outside(self.function, (*args, *kwargs.values()))
         recorder = Recorder(own, leaves)
-        recorder.drawing = outside.drawing
+        recorder.drawing, recorder.assigns_gradients = outside.drawing, outside.assigns("grad")
         try:
             result = recorder.watch(lambda: self.function(*args, **kwargs))
             outside.unchanged(recorder)
@@ -146,6 +146,8 @@ class Compiled:
             raise
         known.append(self.newest)
         self.newest.written_back(leaves, arrays)
+        for act in recorder.record.after:
+            act()
         if sum(map(len, self.steps.values())) == MANY + 1:
             warnings.warn(
                 f"tg.jit: {self.name} was compiled for {MANY + 1} signatures; each new shape, dtype and Python value "
@@ -218,7 +220,7 @@ def jit(function: Callable[..., Any]) -> Compiled:
     or another transform differentiates a function that calls the compiled one, it runs as it was written.
 
     Raises CompileError, with the line, for what cannot be part of a compiled step: a value that is read into Python, as
-    in `float(loss)` or a branch; assigning to `.data`; adding to a gradient from outside. Python numbers among the
+    in `float(loss)` or a branch; assigning an array to `.data`; gradients from outside. Python numbers among the
     arguments are part of the signature, so each new one compiles anew.
 
     >>> w = tg.tensor([1.0, 2.0], requires_grad=True)

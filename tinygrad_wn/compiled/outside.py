@@ -119,6 +119,10 @@ class Outside:
         self.same = self._compiled()
         return self.same()
 
+    def assigns(self, name: str) -> bool:
+        """Whether code of the user sets an attribute of this name."""
+        return name in self._writes
+
     def drawing(self, prepare: Callable[[], Any]) -> Any:
         """What `prepare` gives, which may draw random numbers as it will be asked before each run."""
         self._drawn |= self._states() != self._random
@@ -140,7 +144,7 @@ class Outside:
             ):
                 self._refuse(f"{key} is written to", str(key), key)
         self._nothing_written(recorder)
-        if (leaf := recorder.adds_up()) is not None and "grad" not in self._writes:
+        if (leaf := recorder.adds_up()) is not None and not self.assigns("grad"):
             what = "a step without zero_grad, which adds its gradients to those of the step before,"
             recorder.refuse(leaf, what, hint="call optimizer.zero_grad() in the step")
         if self._drawn or self._states() != self._random:

@@ -49,7 +49,8 @@ class Recorder:
         """Those tensors, which begin anew in each eager call."""
         self.gradients: dict[int, Tensor] = {}
         """What backward() left in `.grad`."""
-        self._undo: list[Callable[[], None]] = []
+        self.assigns_gradients = False
+        """Whether code of the user sets `.grad`, to a tensor that may well be from outside."""
         self._advanced: list[object] = []
         self.drawing: Callable[[Callable[[], Any]], Any] = lambda prepare: prepare()
         """Asks for numbers that are drawn anew before each run."""
@@ -67,7 +68,7 @@ class Recorder:
         for t in targets or ():
             if self.creates(t):
                 what = "writing to a tensor that is made in the step, and would begin where the step before left it,"
-                self.refuse(t, what, hint="make it outside, or compute a new tensor")
+                self.refuse(t, what, hint="make it outside; call a model that makes it in its first run once before")
             self._before.setdefault(id(t._data), (t, t._data.copy()))
         live = any(type(x) is Live for x in inputs)
         found = eager(op, self._now(op, inputs) if live else inputs, params, targets)
@@ -121,8 +122,6 @@ class Recorder:
             if target._data.flags.writeable:
                 np.copyto(target._data, before)
                 overwritten(target)
-        for undo in self._undo[::-1]:
-            undo()
         self.forget_gradients()
 
     def view(self, array: Array, kind: str = "outside") -> View:
@@ -214,10 +213,9 @@ class Recorder:
         self.record.numbers += values
         return tuple(Live(value, first + i) for i, value in enumerate(values))
 
-    def after_step(self, act: Callable[[], None], undo: Callable[[], None], of: object) -> None:
+    def after_step(self, act: Callable[[], None], of: object) -> None:
         """Act after each run that did not fail."""
         self.record.after.append(act)
-        self._undo.append(undo)
         self._advanced.append(of)
 
     def comes_first(self, one: object) -> None:
@@ -232,6 +230,8 @@ class Recorder:
     def lasts(self, values: Iterable[Any]) -> None:
         """Keep these tensors from run to run, as they are kept outside of the step."""
         for one in values:
+            if isinstance(one, dict | list | tuple):
+                self.lasts(one.values() if isinstance(one, dict) else one)
             if isinstance(one, Tensor):
                 if self.made(one):
                     self.refuse(one, "keeping a tensor", hint="begin with tg.zeros, and write to it: kept.data = new")

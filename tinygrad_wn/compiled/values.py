@@ -76,8 +76,18 @@ def text_of(function: Any, known: tuple[Any, ...] = ()) -> str:
     for name in sorted({*function.__code__.co_freevars, *(n for c in codes(function.__code__) for n in read_names(c))}):
         value = values.get(name)
         inner = getattr(value, "py_func", None)
-        if isinstance(value, np.ndarray) or (value is not None and plain(value)):
-            found.append(f"{name} = {value!r} {getattr(value, 'dtype', '')}")
+        if isinstance(value, ModuleType) and own_module(value):
+            asked = sorted({n for code in codes(function.__code__) for n in code.co_names} & vars(value).keys())
+            found += [f"{name}.{one} = {_written(vars(value)[one])}" for one in asked]
+        elif value is not None and not isinstance(inner, FunctionType):
+            found.append(f"{name} = {_written(value)}")
         elif isinstance(inner, FunctionType) and inner not in known:
             found.append(text_of(inner, (*known, function)))
     return "\n".join(found)
+
+
+def _written(value: Any) -> str:
+    """A number, a text or an array as text, to the last bit; nothing of others."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape} {value.tobytes().hex()}"
+    return repr(value) if plain(value) else ""

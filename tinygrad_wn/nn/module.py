@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 import numpy as np
 
 from ..errors import DTypeError, StateError, ZeroNormError
-from ..slot import changed, depends_on_attributes, gradients_are_cleared, slot
+from ..slot import changed, depends_on_attributes, gradients_are_cleared, replaced, slot
 from ..tensor import Tensor
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ class Module:
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute."""
         object.__setattr__(self, name, value)
+        for one in (value,) if isinstance(value, Tensor) else value.parameters() if isinstance(value, Module) else ():
+            replaced.pop(id(one), None)
         changed()
 
     def __delattr__(self, name: str) -> None:

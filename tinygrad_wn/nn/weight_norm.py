@@ -69,7 +69,9 @@ class WeightNorm(Module):
 
         def __getattr__(self, name: str) -> Any:
             """Raise AttributeError, and say how to come to the weight where a tensor has what is asked for."""
-            hint = f": call it, as in layer.weight().{name}" if hasattr(Tensor, name) else ""
+            hint = f": call it, as in layer.weight().{name}" if hasattr(Tensor, name) and name[0] != "_" else ""
+            if name in ("data", "grad", "requires_grad"):
+                hint = f": v and g are the parameters, as in layer.weight.v.{name}"
             raise AttributeError(f"a WeightNorm has no {name!r}{hint}", name=name, obj=self)
 
     def forward(self) -> Tensor:
@@ -147,10 +149,11 @@ def weight_norm(
         what = f"nn.weight_norm: no layer has a tensor {name!r}"
         hint = "name one of these tensors" if has else "give a layer with weights, or a model that has one"
         raise StateError(what, {"tensors": ", ".join(has) or "none"}, hint=hint)
+    old = {id(x): x for x in (getattr(layer, name) for layer, _ in places)}
     for layer, replacement in places:
-        old = getattr(layer, name)
-        replaced[id(old)] = old
         setattr(layer, name, replacement)
+    kept = {id(x) for _, layer in module.named_modules() for x in vars(layer).values()}
+    replaced.update({i: x for i, x in old.items() if i not in kept})
     return module
 
 

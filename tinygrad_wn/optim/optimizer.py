@@ -19,7 +19,7 @@ from ..slot import (
     gradients_are_cleared,
     has_no_gradient,
     is_recorded,
-    lasts,
+    once,
     replaced,
     takes_gradient,
 )
@@ -98,11 +98,8 @@ class Optimizer(ABC):
         """The state of `p` before its first step, by name: tensors, arrays and counts."""
 
     def begun(self, p: Tensor, state: dict[str, Any]) -> None:
-        """Fill the state of `p` if it is empty."""
-        if not state:
-            new = self.begin(p)
-            lasts(new.values())
-            state.update(new)
+        """Fill the empty state of `p`."""
+        state.update(once(lambda: self.begin(p)))
 
     @abstractmethod
     def update(self, p: Tensor, g: Tensor, state: dict[str, Any], group: Mapping[str, Any]) -> None:
@@ -114,7 +111,8 @@ class Optimizer(ABC):
         Here one by one, as it is done in every class that inherits a rule for all and has a rule of its own for one.
         """
         for p, g, state in work:
-            self.begun(p, state)
+            if not state:
+                self.begun(p, state)
             self.update(p, g, state, group)
 
     def check(self, group: Mapping[str, Any]) -> None:
@@ -135,8 +133,7 @@ class Optimizer(ABC):
             raise ValueRangeError(f"{name}: a group needs params, and no options that {name} does not have", facts)
         known = {id(p) for one in self.param_groups for p in one["params"]}
         new = listed(group["params"], name, known)
-        merged = Group()
-        merged.update({**self.defaults, **group, "params": Telling(new)})
+        merged = Group({**self.defaults, **group, "params": Telling(new)})
         self.check(merged)
         self.param_groups.append(merged)
         self.state += [Group() for _ in new]

@@ -71,7 +71,8 @@ class SGD(Optimizer):
             sgd_update.into(tuple(targets), lr, *tensors, weight_decay=decay)
             return
         for p, g, state in work:
-            self.begun(p, state)
+            if not state:
+                self.begun(p, state)
             m = state["momentum"]
             targets += (p, m)
             tensors += (p, m, g)
@@ -105,6 +106,12 @@ class Adam(Optimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        """The same as of any optimizer; a list of betas becomes a tuple, which cannot change without a word."""
+        super().add_param_group(group)
+        betas = self.param_groups[-1]["betas"]
+        self.param_groups[-1]["betas"] = tuple(betas) if isinstance(betas, list) else betas
+
     def check(self, group: Mapping[str, Any]) -> None:
         """Raise ValueRangeError for an option out of range."""
         super().check(group)
@@ -131,7 +138,8 @@ class Adam(Optimizer):
         (lr,) = each_step(lambda: (self.rate(group),), steady=type(self).rate is Optimizer.rate)
         by_step: dict[float, list[Work]] = {}
         for i, (p, g, state) in enumerate(work):
-            self.begun(p, state)
+            if not state:
+                self.begun(p, state)
             count = state["step"]
             add.into((count,), count, 1)
             by_step.setdefault(i if is_recorded() else count.item(), []).append((p, g, state))

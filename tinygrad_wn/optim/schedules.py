@@ -56,17 +56,11 @@ class Schedule(metaclass=_Begun):
 
     def step(self) -> None:
         """Count a step, and set the rates; in a compiled step, after each run."""
-        before = self.count, [group["lr"] for group in self.optimizer.param_groups]
-        after_step(self._advance, lambda: self._go_back(*before), self.optimizer)
+        after_step(self._advance, self.optimizer)
 
     def _advance(self) -> None:
         self.count += 1
         self._set()
-
-    def _go_back(self, count: int, rates: list[float]) -> None:
-        self.count = count
-        for group, rate in zip(self.optimizer.param_groups, rates, strict=False):
-            group["lr"] = rate
 
     def _set(self) -> None:
         for group, first in zip(self.optimizer.param_groups, self.first, strict=False):

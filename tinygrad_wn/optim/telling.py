@@ -8,11 +8,6 @@ from typing import Any, Self
 from ..slot import changed, lasts
 
 
-def _steady(name: str, value: Any) -> Any:
-    """An option that cannot be changed without a word: a tuple for a list."""
-    return tuple(value) if name != "params" and isinstance(value, list) else value
-
-
 class Group(dict[str, Any]):
     """Parameters and options of a group, or the state of a parameter: a dict that tells compiled steps what is set."""
 
@@ -20,7 +15,7 @@ class Group(dict[str, Any]):
 
     def __setitem__(self, name: str, value: Any) -> None:
         lasts([value])
-        super().__setitem__(name, _steady(name, value))
+        super().__setitem__(name, value)
         changed()
 
     def __delitem__(self, name: str) -> None:
@@ -31,7 +26,7 @@ class Group(dict[str, Any]):
         """Set several options."""
         new = dict(*args, **kwargs)
         lasts(new.values())
-        super().update({name: _steady(name, value) for name, value in new.items()})
+        super().update(new)
         changed()
 
     def __ior__(self, other: Any) -> Self:  # type: ignore[override,misc]
