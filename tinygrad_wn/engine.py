@@ -112,11 +112,12 @@ def _store(op: Op[...], targets: tuple[Any, ...], arrays: list[Any], params: dic
     for target in targets:
         if target._node is not None:
             raise GradientError(f"{op.name}: a computed tensor cannot be overwritten", hint="write to a leaf")
-        check_writable(target._data)
     if op.compute_into([target._data for target in targets], arrays, params):
         for target in targets:
             overwritten(target)
         return
+    for target in targets:
+        check_writable(target._data)
     results = op.compute(arrays, params)
     values = results if isinstance(results, tuple) else (results,)
     for target, value in zip(targets, values, strict=True):
