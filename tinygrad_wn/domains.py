@@ -38,4 +38,4 @@ Bits: TypeAlias = Annotated[Any, Domain("bits")]
 
 def signed(x: Any) -> Any:
     """x as numbers of which one can be subtracted from another: not booleans, nor integers without a sign."""
-    return x.astype(np.result_type(x, np.float16)) if isinstance(x, np.ndarray) and x.dtype.kind in "bu" else x
+    return x.astype(np.result_type(x, np.float16)) if isinstance(x, np.ndarray) and x.dtype.kind in ("b", "u") else x
