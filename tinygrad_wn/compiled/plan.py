@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MOVES = ("astype", "stop_gradient")
 """Ops that give each number as it is, in another dtype or place."""
 
-WORTH_TEAM = 4e6
+WORTH_TEAM = 2e6
 """Operations of products in a step from which a second thread pays."""
 
 BORDER = 64

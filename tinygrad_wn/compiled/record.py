@@ -200,8 +200,12 @@ class Recorder:
 
     def refuse(self, tensor: Tensor, what: str, hint: str = "") -> None:
         """Refuse what would happen once, when the step is recorded, and never again."""
-        facts: dict[str, object] = {"tensor": f"{tensor.dtype} {list(tensor.shape)}", "line": line()}
-        error = refusal(what, facts, hint or "return the tensor and read it outside; tg.where chooses between tensors")
+        hint = hint or "return the tensor and read it outside; tg.where chooses between tensors"
+        self._refuse(what, {"tensor": f"{tensor.dtype} {list(tensor.shape)}"}, hint)
+
+    def _refuse(self, what: str, facts: dict[str, object], hint: str) -> None:
+        """Raise, and remember it for where the step catches it."""
+        error = refusal(what, facts | {"line": line()}, hint)
         self.refused = self.refused or error
         raise error
 
@@ -222,10 +226,7 @@ class Recorder:
         """Refuse what comes after something that changes it after each run."""
         if any(one is other for other in self._advanced):
             hint = "call schedule.step() after the optimizer's, once; tg.scan a compiled step, not its function"
-            facts: dict[str, object] = {"optimizer": type(one).__name__, "line": line()}
-            error = refusal("a step of an optimizer after that of its schedule", facts, hint)
-            self.refused = self.refused or error
-            raise error
+            self._refuse("a step of an optimizer after that of its schedule", {"optimizer": type(one).__name__}, hint)
 
     def lasts(self, values: Iterable[Any]) -> None:
         """Keep these tensors from run to run, as they are kept outside of the step."""

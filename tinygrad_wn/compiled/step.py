@@ -41,8 +41,8 @@ DATA, WANTS = place_in(_probe, _probe._data), place_in(_probe, _probe._wants)
 Box: TypeAlias = "tuple[Tensor, Array, tuple[Array, ...]]"
 """A single result, to be the next one when nobody holds it any more: the tensor, its array, a tuple of that."""
 
-BRIEF = 2e6
-"""Operations, and ten times the numbers that they read and write, in some tens of microseconds."""
+BRIEF = 2e5
+"""Numbers that a step reads and writes in some tens of microseconds, if its products are not worth a second thread."""
 FAST = 1e7
 """Operations in the time that a helper takes to wake up, twice over: a longer step waits for it."""
 
@@ -93,7 +93,7 @@ class Step:
         ]
         self.table = np.array([*head, *map(id, self.models), *held], np.int64)
         self.at = address_of(self.table)
-        self.brief = not self.plan.team and work(calls) < BRIEF and touched(calls) < BRIEF / 10
+        self.brief = not self.plan.team and touched(calls) < BRIEF
         """Whether it is over before another thread would want the GIL."""
         self.quick = brief_caller(self.table) if self.brief else self._timed
         self.wait = 1 if work(calls) < FAST else 1 << 16
