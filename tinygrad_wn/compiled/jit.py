@@ -9,13 +9,14 @@ import threading
 import warnings
 import weakref
 from operator import attrgetter
-from sys import getrefcount
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import CompileError, DTypeError
+from ..kernels.called import called
+from ..kernels.entry import handed
 from ..slot import changes, differentiated, slot
 from ..tensor import Tensor, as_array, check_writable, overwritten_by_step, serials, wrap
 from ..walk import recording as _recording
@@ -50,6 +51,8 @@ class Compiled:
         """The step that ran last of those that take nothing but arrays."""
         self.hot: Step | None = None
         """The same, if it is one function and has one result."""
+        self.where = np.zeros(1, np.int64)
+        """Where machine code finds the words of that step, if it is brief; or 0."""
         self.newest: Step | None = None
         self.recording = threading.RLock()
         self.methods: dict[int, Compiled] = {}
@@ -69,26 +72,19 @@ class Compiled:
             or not (step.still or step.fits(args))
         ):
             return self._looked_up(args, kwargs)
-        box = step.box
-        step.box = None  # no other thread may have the same
-        if box is None or getrefcount(box[0]) > 2 or getrefcount(box[1]) > 4:
-            box = step.new_box()
-        else:
-            box[0].grad, box[0]._wants = None, False
+        results = (np.empty(*step.shapes[0]),)
         if step.still:
-            status = step.quick(args, box[2])
-            ran = not status or step.again(status, args, box)
+            status = step.quick(args, results)
+            ran = not status or step.again(status, args, results)
         else:
-            ran = step.asked(args, box)
+            ran = step.asked(args, results)
         if not ran:
             return self._looked_up(args, kwargs)
         written = step.written
         written.serial = next(serials)
         if not written.waits:
             overwritten_by_step(written)
-        found = box[0]  # counted from here on: a thread that takes the box next sees that somebody holds it
-        step.box = box
-        return found
+        return wrap(results[0])
 
     def _looked_up(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if over() is not None or inside():
@@ -112,6 +108,7 @@ class Compiled:
         if flat and not (kwargs or step.touched or any(place >= 0 for place in trained)):
             self.last = step
             self.hot = step if step.single and step.simple else None
+            self._let_called(step)
         for i in step.touched:
             check_writable(leaves[i]._data if isinstance(leaves[i], Tensor) else leaves[i])
         found = step.run(tuple(arrays))
@@ -120,6 +117,13 @@ class Compiled:
             raise CompileError("tg.jit: a step refuses the signature that it was recorded for", {"signature": key})
         step.written_back(leaves, arrays)
         return found[0]
+
+    def _let_called(self, step: Step) -> None:
+        """Have machine code called in the place of `__call__`, which it calls where it does not run the step."""
+        if step.direct and type(self) is Compiled:
+            state = (self.where, MethodType(Compiled.__call__, self))
+            self.__class__ = type("Compiled", (Compiled,), {"__call__": handed(called, state)})
+        self.where[0] = step.direct.at if step.direct else 0
 
     def _recorded(self, structure: Any, arrays: list[Array], leaves: list[Any], known: list[Step]) -> Any:
         own = [np.asarray(x.data) for x in arrays]  # over a buffer: views of these have them as base, not the base of x

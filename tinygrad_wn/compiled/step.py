@@ -7,12 +7,13 @@ import os
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import CompileError, ZeroNormError
-from ..kernels.address import address_of, place_in
+from ..kernels import called
+from ..kernels.address import address_of
 from ..kernels.atomic import LINE, WORDS
 from ..kernels.emitted import load
 from ..kernels.team import BOXES, FULL, NO_ROOM, NOT_YET, SLEEPERS, SYNC, TAKEN_ALREADY, brief_caller, callers, team
@@ -20,6 +21,7 @@ from ..op import OPS
 from ..slot import changes
 from ..tensor import Tensor, as_array, overwritten, overwritten_by_step, wrap
 from ..walk import Written, recording
+from .brief import DATA, WANTS, Brief
 from .calls import Call, Memory, Number, View
 from .lower import touched, work
 from .lying import Lying
@@ -32,14 +34,9 @@ from .trees import together
 from .writer import Text, Writer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..domains import Array
-
-_probe = wrap(np.empty(1))
-DATA, WANTS = place_in(_probe, _probe._data), place_in(_probe, _probe._wants)
-"""The words of a tensor that point to its array, and to whether it requires a gradient."""
-
-Box: TypeAlias = "tuple[Tensor, Array, tuple[Array, ...]]"
-"""A single result, to be the next one when nobody holds it any more: the tensor, its array, a tuple of that."""
 
 BRIEF = 2e5
 """Numbers that a step reads and writes in some tens of microseconds, if its products are not worth a second thread."""
@@ -102,7 +99,6 @@ class Step:
         self.simple = len(self.parts) == 1 and not self.text.fragile
         self.still = self.simple and not self.moving and not self.after
         """Whether nothing has to be asked or done in Python when it runs."""
-        self.box: Box | None = None
         self.recording = recording.get()
         self.single = structure == (tuple, ("array",)) and len(self.outputs) == 1
         self.busy = threading.RLock()
@@ -116,6 +112,8 @@ class Step:
         targets = [x for call in self.record.calls if call.writes for x in call.results]
         self.touched = sorted({x.memory.place for x in targets if x.memory.kind == "argument"})
         """Arguments that the step writes to."""
+        known = called.KNOWN and self.brief and self.still and self.single
+        self.direct = Brief(self.at, self.shapes[0], self.written, self.recording) if known else None
 
     def _output(self, recorder: Recorder, x: Any) -> Any:
         """Where a result that is computed anew in each run will lie; what comes from outside stays as it is."""
@@ -138,9 +136,9 @@ class Step:
         """Whether what the step depends on is as it was recorded."""
         if not (self.same() or self.outside.equal()):
             return False
-        self.same = self.outside.same
-        seen = changes[0]
+        seen, same = changes[0], self.outside.same
         if self.changes == seen:
+            self._depends_on(same, seen)
             return True
         for thing, held in self.attributes:
             now = vars(thing)
@@ -150,8 +148,14 @@ class Step:
             return False
         with self.busy:
             self._prepare(self.steady)
-        self.changes = seen
+        self._depends_on(same, seen)
         return True
+
+    def _depends_on(self, same: Callable[[], bool], seen: int) -> None:
+        """What is looked at in each call; machine code is told before the old objects may go."""
+        if self.direct:
+            self.direct.depends_on(same, seen)
+        self.same, self.changes = same, seen
 
     def run(self, given: tuple[Any, ...]) -> Any:
         """Run on tensors or arrays of the recorded signature; None where one does not fit after all."""
@@ -171,11 +175,6 @@ class Step:
         values = iter(results)
         return together(self.structure, iter([wrap(next(values)) if isinstance(x, View) else x for x in self.leaves]))
 
-    def new_box(self) -> Box:
-        """Room for a single result."""
-        made = np.empty(*self.shapes[0])
-        return wrap(made), made, (made,)
-
     def fits(self, given: tuple[Any, ...]) -> bool:
         """Whether machine code can read all arguments where they lie: asked before anything is drawn or counted."""
         if len(given) != self.count:
@@ -188,12 +187,12 @@ class Step:
                 return False
         return True
 
-    def asked(self, given: tuple[Any, ...], box: Box) -> bool:
+    def asked(self, given: tuple[Any, ...], results: tuple[Array, ...]) -> bool:
         """Run with what has to be asked and done in Python; False if an argument does not fit."""
         with self.busy:
             self._prepare(self.moving)
-            status = self.quick(given, box[2])
-            if status and not self.again(status, given, box):
+            status = self.quick(given, results)
+            if status and not self.again(status, given, results):
                 return False
             for act in self.after:
                 act()
@@ -213,14 +212,14 @@ class Step:
             self.pace.ran(time.perf_counter() - self.began)
             self.table[BOXES] = self.boxes if self.pace.helped else 0
 
-    def again(self, status: int, given: tuple[Any, ...], box: Box) -> bool:
+    def again(self, status: int, given: tuple[Any, ...], results: tuple[Array, ...]) -> bool:
         """After a run that gave a status: run where it could not, or raise; False if an argument does not fit."""
         if status in NOT_YET:
-            status = self._called(self.function, given, box[2], status)
+            status = self._called(self.function, given, results, status)
             if status == 0:
                 self._ran()
         if status > 0:
-            self._fail(status, given, box[2])
+            self._fail(status, given, results)
         return status == 0
 
     def run_each(self, stacks: list[Array], outputs: list[Array]) -> int:

@@ -11,7 +11,6 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from ..domains import Array
 from .layouts import compiling
 from .vector import WORD, piece
 
@@ -27,8 +26,8 @@ class _Method(ctypes.Structure):
     )
 
 
-FASTCALL = 0x80
-"""The flag of a function that gets its state, where its arguments lie, and how many there are: METH_FASTCALL."""
+OBJECTS = 0x1 | 0x2
+"""Flags of a function that gets a tuple of arguments, and a dict of those with names: METH_VARARGS, METH_KEYWORDS."""
 
 _made = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)(
     ("PyCFunction_NewEx", ctypes.pythonapi)
@@ -40,11 +39,12 @@ def entry(function: Any, count: int) -> Callable[..., int]:
     return _compiled(function, count).entry_point
 
 
-def handed(function: Any, state: Array) -> Callable[..., int]:
+def handed(function: Any, state: object) -> Callable[..., Any]:
     """A kernel of three integers, to which Python objects are handed as they are, with the GIL.
 
-    It gets the address of the array object `state`, which lives as long as what this returns, where the addresses of
-    the arguments lie, and how many there are; and gives what `as_object` makes. A call takes 10 ns.
+    It gets addresses: of `state`, which lives as long as what this returns, of the tuple of arguments, and of the dict
+    of those with names, or 0; and gives that of an object which the caller then holds, as `as_object` does. A call
+    takes 10 to 20 ns.
     """
     return _made(ctypes.addressof(_method(function)), state, None)
 
@@ -52,7 +52,7 @@ def handed(function: Any, state: Array) -> Callable[..., int]:
 @cache
 def _method(function: Any) -> _Method:
     found = _compiled(function, 3)
-    return _Method(b"step", found.library.get_pointer_to_function(found.fndesc.llvm_cfunc_wrapper_name), FASTCALL, None)
+    return _Method(b"step", found.library.get_pointer_to_function(found.fndesc.llvm_cfunc_wrapper_name), OBJECTS, None)
 
 
 @piece

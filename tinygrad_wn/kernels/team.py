@@ -265,18 +265,18 @@ class Team:
 
 
 @kernel
-def _quick(given: Any, results: Any, table: Any) -> Any:
+def run_first(given: Any, results: Any, table: Any) -> Any:
     """The same for the first function of a step, which does not wait."""
     return _run(pointer_at(np.int64, table)[ENTRY], given, results, table, 0)
 
 
 @kernel
-def _handed(table: Any, arguments: Any, count: Any) -> Any:
-    """The same, where Python hands two tuples over, and `table` is an array object."""
-    if count != 2:
+def _handed(table: Any, arguments: Any, named: Any) -> Any:
+    """The same, where Python hands a tuple of two tuples over, and `table` is an array object."""
+    items = pointer_at(np.int64, arguments)
+    if items[ITEMS - 1] != 2 or named:
         return as_object(-1)
-    objects = pointer_at(np.int64, arguments)
-    return as_object(_quick(objects[0], objects[1], pointer_at(np.int64, table)[DATA]))
+    return as_object(run_first(items[ITEMS], items[ITEMS + 1], pointer_at(np.int64, table)[DATA]))
 
 
 @kernel
@@ -288,7 +288,7 @@ def _repeat(given: Any, results: Any, table: Any, count: Any, moves: Any) -> Any
     """
     words = pointer_at(np.int64, moves)
     for k in range(count):
-        words[0] = _quick(given, results, table)
+        words[0] = run_first(given, results, table)
         if words[0]:
             return k
         place = 3
@@ -310,7 +310,7 @@ def _move(array: Any, step: Any) -> None:
 
 def callers() -> tuple[Callable[..., int], Callable[..., int], Callable[..., int]]:
     """Machine code that runs any function of a step, the first one, and that several times, without the GIL."""
-    return entry(_run, 5), entry(_quick, 3), entry(_repeat, 5)
+    return entry(_run, 5), entry(run_first, 3), entry(_repeat, 5)
 
 
 def brief_caller(table: Array) -> Callable[..., int]:
