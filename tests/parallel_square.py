@@ -12,7 +12,7 @@ import numpy as np
 import tinygrad_wn as tg
 from tinygrad_wn.kernels.jit import kernel, parallel_kernel, prange
 from tinygrad_wn.kernels.layouts import AnyLayout
-from tinygrad_wn.kernels.threads import parts, use_threads
+from tinygrad_wn.kernels.threads import parts
 
 LEAST = 100
 
@@ -33,11 +33,9 @@ def _serial(y, x, who):
 
 @parallel_kernel
 def _parallel(count, y, x, who):
-    before = use_threads(count)
     step = (x.size + count - 1) // count
     for part in prange(count):
         _fill(y, x, part * step, min(x.size, (part + 1) * step), who, part)
-    use_threads(before)
 
 
 serial = AnyLayout(_serial, "out 1 C, in 1 C, out 1 C")

@@ -62,6 +62,14 @@ def test_a_name_of_another_module_is_taken() -> None:
             return np.asarray(x)
 
 
+def test_some_argument_is_data() -> None:
+    with pytest.raises(DTypeError, match="no argument is data"):
+
+        @op(cases=[case("")], shape=lambda *, size: (size,))
+        def zeros_of(size: int) -> Array:
+            return np.zeros(size)
+
+
 def test_every_argument_has_an_annotation() -> None:
     with pytest.raises(DTypeError, match=r"no annotation[^~]*: x"):
 

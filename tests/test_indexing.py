@@ -107,6 +107,13 @@ def test_an_index_that_is_not_there_is_refused_as_numpy_refuses_it(key: Any) -> 
         tg.ones(3)[key]
 
 
+def test_take_has_masks_of_one_axis() -> None:
+    x = tg.tensor([[1.0, 2.0], [3.0, 4.0]])
+    np.testing.assert_array_equal(tg.take(x, np.array([False, True])).numpy(), [[3.0, 4.0]])
+    with pytest.raises(ShapeError, match=r"mask must have one axis[^~]*\[2, 2\]"):
+        tg.take(x, x > 2.0)
+
+
 @pytest.mark.parametrize("key", [0.5, "a", [0.5], np.ones(2), True, tg.ones(1)])
 def test_an_index_of_another_kind_is_refused(key: Any) -> None:
     with pytest.raises(DTypeError, match="index"):

@@ -202,6 +202,12 @@ def test_a_plain_model_names_what_is_missing_of_v_and_g_too() -> None:
     assert re.search(r"'3.weight' +: weight_norm: g must have shape", text)
 
 
+def test_a_weight_that_is_in_no_layer_is_refused() -> None:
+    net = network()
+    assert "in no layer" in message(DTypeError, lambda: tg.interop.pytorch_state(net[0].weight))
+    assert "in no layer" in message(DTypeError, lambda: tg.interop.load_pytorch_state(net[0].weight, {}))
+
+
 def test_what_is_given_in_two_spellings_is_refused() -> None:
     net = network()
     for more in ("weight_g", "folded"):

@@ -23,6 +23,7 @@ from hypothesis import given, strategies as st
 import tinygrad_wn as tg
 from tinygrad_wn.domains import Array
 from tinygrad_wn.op import Op
+from tinygrad_wn.tensor import Tensor
 from tinygrad_wn.testing import gradcheck
 from tinygrad_wn.testing.strategies import calls, layouts
 
@@ -60,6 +61,24 @@ def test_jvp_is_the_slope_along_the_tangents_and_the_adjoint_of_the_vjp(op: Op[.
     left = sum(float(np.sum(c * y.numpy())) for c, y in zip(cts, pushed, strict=True))
     right = sum(float(np.sum(g.numpy() * t)) for g, t in zip(pulled, tangents, strict=True))
     assert abs(left - right) <= 4500 * eps * (norm(cts) * norm(pushed) + norm(pulled) * norm(tangents))
+
+
+@every_smooth_op
+@given(data=st.data())
+def test_derivatives_of_some_gradients_are_the_same_where_all_are_taken(op: Op[...], data: st.DataObject) -> None:
+    f, xs = as_function(op, *data.draw(calls(op)))
+    places = st.sets(st.integers(0, len(xs) - 1), min_size=1).map(sorted)
+    some, by = data.draw(places), data.draw(places)
+    weights = [random(np.random.default_rng(1), x) for x in xs]
+
+    def seconds(asked: list[int]) -> tuple[Tensor, ...]:
+        leaves = [tg.tensor(x, requires_grad=True) for x in xs]
+        slopes = weighted(f(*leaves)).gradient(*[leaves[i] for i in asked], create_graph=True)
+        total = sum(((g * weights[i]).sum() for i, g in zip(asked, slopes, strict=True) if i in some), tg.tensor(0.0))
+        return total.gradient(*[leaves[i] for i in by])
+
+    for one, two in zip(seconds(some), seconds([*range(len(xs))]), strict=True):
+        np.testing.assert_allclose(one.numpy(), two.numpy(), rtol=1e-11, atol=1e-11)
 
 
 @every_op

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import tinygrad_wn as tg
 from tinygrad_wn import optim
-from tinygrad_wn.errors import GradientError
+from tinygrad_wn.errors import GradientError, StateError
 from tinygrad_wn.ops.update import adam_update, momentum_update
 
 NUMBERS = st.floats(-4, 4)
@@ -199,6 +199,17 @@ def test_options_may_be_changed_between_steps() -> None:
     optimizer.param_groups[0]["momentum"] = 0.5
     optimizer.step()
     assert p.item() == 0.0
+
+
+@pytest.mark.parametrize("change", [lambda params: params.append(tg.ones(2, requires_grad=True)), list.clear])
+def test_groups_and_states_that_do_not_fit_are_refused(change: Any) -> None:
+    p, q = (tg.ones(2, requires_grad=True) for _ in range(2))
+    optimizer = tg.optim.SGD([{"params": [p]}, {"params": [q]}], lr=0.1, momentum=0.9)
+    change(optimizer.param_groups[0]["params"])
+    (p * q).sum().backward()
+    with pytest.raises(StateError, match=r"states +: 2\n.*add_param_group"):
+        optimizer.step()
+    assert_array_equal([p.numpy(), q.numpy()], np.ones((2, 2)))
 
 
 def test_zero_grad_forgets_the_gradients_of_all_groups() -> None:

@@ -211,9 +211,10 @@ def test_a_generator_with_a_seed_gives_the_same_in_each_call():
     def function(x):
         return x * np.random.default_rng(3).standard_normal(3).astype(np.float32)
 
-    step = tg.jit(function)
-    for _ in range(2):
-        np.testing.assert_array_equal(step(X).numpy(), function(X).numpy())
+    for one in (function, lambda x: x * tg.randn(3, rng=3), lambda x: x * tg.randn(3, rng=np.int64(3))):
+        step = tg.jit(one)
+        for _ in range(2):
+            np.testing.assert_array_equal(step(X).numpy(), one(X).numpy())
 
 
 def test_a_refusal_that_the_function_catches_is_raised_all_the_same():

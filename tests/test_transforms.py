@@ -266,6 +266,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "vjp of a list": (lambda: tg.vjp(lambda x: [x], 1.0), GradientError, "list"),
     "integers": (lambda: tg.grad(lambda x: x)(np.arange(2)), DTypeError, "int64"),
     "argnums too large": (lambda: tg.grad(tg.exp, 1)(1.0), ShapeError, "argnums"),
+    "argnums twice": (lambda: tg.vjp(lambda x, y: x * y, 1.0, 2.0, argnums=(1, -1)), ShapeError, "twice"),
     "argnums too small": (lambda: tg.grad(tg.exp, -2)(1.0), ShapeError, "argnums"),
     "cotangent of another shape": (lambda: tg.vjp(tg.exp, TWO)[1](np.ones(3)), ShapeError, "vjp"),
     "too many cotangents": (lambda: tg.vjp(tg.exp, TWO)[1](TWO, TWO), ShapeError, "vjp"),

@@ -139,6 +139,6 @@ def randn(
     """
     sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape
     made = tensor(generator(rng).standard_normal(sizes), dtype, requires_grad)
-    if not isinstance(rng, int):
+    if not isinstance(rng, int | np.integer):
         leaves_step(made, "drawing random numbers", "draw them outside, and take them as an argument")
     return made

@@ -39,3 +39,9 @@ Bits: TypeAlias = Annotated[Any, Domain("bits")]
 def signed(x: Any) -> Any:
     """x as numbers of which one can be subtracted from another: not booleans, nor integers without a sign."""
     return x.astype(np.result_type(x, np.float16)) if isinstance(x, np.ndarray) and x.dtype.kind in ("b", "u") else x
+
+
+def float_of(*arrays: Any) -> Any:
+    """The dtype of floats that are computed from arrays."""
+    dtype = np.result_type(*arrays)
+    return dtype if dtype.kind == "f" else np.float64

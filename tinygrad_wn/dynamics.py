@@ -30,7 +30,6 @@ from .tensor import Tensor
 
 if TYPE_CHECKING:
     import os
-    from typing import IO
 
     from .domains import Array
 
@@ -189,11 +188,7 @@ class NormRecorder:
         rows = csv.writer(text, lineterminator="\n")
         rows.writerow(table.dtype.names or ())
         rows.writerows(table.tolist())
-
-        def write(file: IO[bytes]) -> None:
-            file.write(text.getvalue().encode())
-
-        put_in_place(Path(path), write)
+        put_in_place(Path(path), lambda file: file.write(text.getvalue().encode()))
 
     def plot(self, title: str = "Norm dynamics") -> bytes:
         """A PNG of ‖v‖, the effective learning rate, the cosine and the law, mean over the units of each layer.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import ValueRangeError
+from .errors import ShapeError, ValueRangeError
 from .op import OPS
 from .operators import HERE, index_arrays
 from .ops import arithmetic, comparison, elementwise, linear, norm, reductions, structural
@@ -45,7 +45,10 @@ def take(x: Any, indices: Any, axis: int = 0) -> Tensor:
     >>> tg.take(tg.tensor([10.0, 20.0, 30.0]), tg.tensor([2, 0, 2]))
     Tensor([30., 10., 30.])
     """
-    (places,) = index_arrays(indices)
+    places, *more = index_arrays(indices)
+    if more:
+        facts = {"mask": list(np.asarray(indices).shape)}
+        raise ShapeError("take: a mask must have one axis", facts, hint="x[mask] takes one with several axes")
     front = (slice(None),) * axis if axis >= 0 else (Ellipsis,)
     back = () if axis >= 0 else (slice(None),) * (-1 - axis)
     return structural.index(x, places, key=(*front, HERE, *back))

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -138,11 +138,7 @@ def save_safetensors(
     except Exception as error:  # of the package's own kinds
         hint = "names and metadata are strings; values are floats, integers or booleans"
         raise DTypeError("save_safetensors: the format cannot hold this", {"reason": error}, hint=hint) from error
-
-    def write(file: IO[bytes]) -> None:
-        file.write(raw)
-
-    put_in_place(Path(path), write)
+    put_in_place(Path(path), lambda file: file.write(raw))
 
 
 def load_safetensors(path: str | os.PathLike[str]) -> dict[str, Array]:
@@ -179,6 +175,8 @@ def _weights(name: str, model: object) -> dict[str, WeightNorm]:
     """Every WeightNorm of a model by the name of what it stands for."""
     if not isinstance(model, Module):
         raise DTypeError(f"{name}: not a module", {"given": repr(model)}, hint="give the model first")
+    if isinstance(model, WeightNorm):
+        raise DTypeError(f"{name}: a weight that is in no layer", {"given": repr(model)}, hint="give its layer")
     return {path: part for path, part in model.named_modules() if isinstance(part, WeightNorm)}
 
 

@@ -69,6 +69,9 @@ class Op(Generic[P]):
         domains = {name: typing.get_args(hints[name])[1:] for name in signature.parameters}
         self.domains = {name: extra[0] for name, extra in domains.items() if extra and isinstance(extra[0], Domain)}
         self.input_names = tuple(self.domains)
+        if not self.input_names:
+            what = f"op {definition.__name__!r}: no argument is data"
+            raise DTypeError(what, hint="annotate what may want a gradient: Real, Positive, ...")
         rest = {name: p for name, p in signature.parameters.items() if name not in self.domains}
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in signature.parameters.values())
         self.optional = {n for n in self.input_names if signature.parameters[n].default is None}

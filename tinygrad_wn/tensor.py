@@ -1,4 +1,4 @@
-"""Tensor, the graph that it records, and the walk back. Reads from top to bottom in one sitting.
+"""Tensor, and the graph that it records; walk.py goes back through it. Reads from top to bottom in one sitting.
 
 A `Tensor` is an array and, when it was computed from something that wants a gradient, the `Node` that made it. A node
 knows its op and its inputs, and nothing points from a node to its results, so a graph has no reference cycles and is

@@ -38,12 +38,17 @@ def _leaf(x: Any) -> Tensor:
     return wrap(array, requires_grad=True)
 
 
-def _numbers(argnums: Argnums, count: int) -> tuple[int, ...]:
+def _numbers(argnums: Argnums | None, count: int) -> tuple[int, ...]:
+    if argnums is None:
+        return tuple(range(count))
     numbers = argnums if isinstance(argnums, tuple) else (argnums,)
     for n in numbers:
         if not -count <= n < count:
             raise ShapeError("argnums names an argument that is not there", {"argnums": argnums, "arguments": count})
-    return tuple(n % count for n in numbers)
+    found = tuple(n % count for n in numbers)
+    if len(set(found)) < len(found):
+        raise ShapeError("argnums names an argument twice", {"argnums": argnums, "arguments": count})
+    return found
 
 
 def _called(f: Function, args: tuple[Any, ...], numbers: tuple[int, ...], kwargs: Any) -> tuple[Any, list[Tensor]]:
@@ -82,7 +87,7 @@ def _release(leaves: list[Tensor]) -> None:
             leaf.requires_grad = False
 
 
-def _paired(ys: tuple[Tensor, ...], cts: Any, what: str) -> Tensor:
+def paired(ys: tuple[Tensor, ...], cts: Any, what: str) -> Tensor:
     """Σ ⟨y, ct⟩: a number whose gradients are the pulled back cotangents."""
     if len(ys) != len(cts):
         raise ShapeError(f"{what}: one tensor for each is needed", {"needed": len(ys), "given": len(cts)})
@@ -146,7 +151,7 @@ def vjp(f: Function, *primals: Any, argnums: Argnums | None = None) -> tuple[Any
     >>> pull(tg.tensor([1.0, 10.0]))
     (Tensor([ 2., 40.]),)
     """
-    numbers = tuple(range(len(primals))) if argnums is None else _numbers(argnums, len(primals))
+    numbers = _numbers(argnums, len(primals))
     y, leaves = _called(f, primals, numbers, {})
     ys = _tensors(y, "vjp")
     nested = _is_nested(ys, leaves)
@@ -154,8 +159,8 @@ def vjp(f: Function, *primals: Any, argnums: Argnums | None = None) -> tuple[Any
     def pull(*cotangents: Any) -> tuple[Tensor, ...]:
         recorded_ct = recording.get() and any(isinstance(ct, Tensor) and ct.requires_grad for ct in cotangents)
         with recorded(True):
-            paired = _paired(ys, cotangents, "vjp")
-        return paired.gradient(*leaves, create_graph=nested or recorded_ct)
+            total = paired(ys, cotangents, "vjp")
+        return total.gradient(*leaves, create_graph=nested or recorded_ct)
 
     return y if nested else _map(y, Tensor.detach), pull
 
@@ -170,14 +175,14 @@ def jvp(f: Function, primals: Any, tangents: Any, argnums: Argnums | None = None
     >>> tg.jvp(lambda x: x * x, (tg.tensor([1.0, 2.0]),), (tg.tensor([1.0, 10.0]),))
     (Tensor([1., 4.]), Tensor([ 2., 40.]))
     """
-    numbers = tuple(range(len(primals))) if argnums is None else _numbers(argnums, len(primals))
+    numbers = _numbers(argnums, len(primals))
     y, leaves = _called(f, tuple(primals), numbers, {})
     ys = _tensors(y, "jvp")
     nested = _is_nested(ys, leaves) or any(isinstance(t, Tensor) and t.requires_grad for t in tangents)
     with recorded(True):
         probes = tuple(wrap(np.zeros(one.shape, _float(one)), requires_grad=True) for one in ys)
-        pulled = _paired(ys, probes, "jvp").gradient(*leaves, create_graph=True)
-        along = _paired(pulled, tangents, "jvp")
+        pulled = paired(ys, probes, "jvp").gradient(*leaves, create_graph=True)
+        along = paired(pulled, tangents, "jvp")
     pushed = along.gradient(*probes, create_graph=nested and recording.get())
     _release([*leaves, *probes])
     y = y if nested else _map(y, Tensor.detach)
@@ -235,10 +240,10 @@ def hvp(f: Function, primals: Any, tangents: Any, argnums: Argnums | None = None
     >>> tg.hvp(lambda x: (x**3).sum(), (tg.tensor([1.0, 2.0]),), (tg.tensor([1.0, 10.0]),))
     (Tensor([  6., 120.]),)
     """
-    numbers = tuple(range(len(primals))) if argnums is None else _numbers(argnums, len(primals))
+    numbers = _numbers(argnums, len(primals))
 
     def slope(*args: Any) -> Tensor:
-        return _paired(grad(f, numbers)(*args), tangents, "hvp")
+        return paired(grad(f, numbers)(*args), tangents, "hvp")
 
     found: tuple[Tensor, ...] = grad(slope, numbers)(*primals)
     return found

@@ -70,8 +70,8 @@ def is_turned(x: Any) -> bool:
 class Lowering:
     """One pass over the calls of a step."""
 
-    def __init__(self, calls: list[Call], kept: set[Memory]) -> None:
-        self.calls, self.kept = calls, kept
+    def __init__(self, calls: list[Call]) -> None:
+        self.calls = calls
         self.out: list[Call] = []
         self.later: list[Call] = []
         self.weights: dict[tuple[View, View], tuple[View, ...]] = {}

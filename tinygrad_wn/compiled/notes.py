@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..shapes import axes_of
 from .calls import Call, View
-from .rules import alike, turned, vector
+from .lower import turned
+from .rules import alike, vector
 from .sweep import copy
 from .writer import Writer, rule, shared
 

@@ -63,7 +63,7 @@ class Plan:
 def plan(calls: list[Call], outputs: Iterable[View]) -> Plan:
     """Plan a step that gives these outputs."""
     kept = {x.memory for x in outputs}
-    calls = _live(Lowering(_live(calls, kept), kept).run(), kept)
+    calls = _live(Lowering(_live(calls, kept)).run(), kept)
     stages = _joined(calls, _readers(calls), kept)
     _find_inner(stages, kept)
     team = work(calls) >= WORTH_TEAM

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 @rule("matmul")
 def matmul(to: Writer, call: Call) -> bool:
     """c ← a·b for vectors, matrices and stacks of them."""
-    if rules.matmul(to, call):
-        return True
     (a, b), (c,) = call.operands, call.results
     if not known(a, b, c) or not isinstance(a, View) or not isinstance(b, View):
         return False
@@ -31,12 +29,15 @@ def matmul(to: Writer, call: Call) -> bool:
     stack = c.shape[:-2]
     if not rules.alike(a, b, c):
         return _sums(to, a, b, c)
+    if not stack:
+        rules.product(to, c, a, b)
+        return True
     names = [to.view(_stacked(x, stack), how) for x, how in ((c, "writes"), (a, "reads"), (b, "reads"))]
     depth, place = to.depth, ", ".join(f"i{axis}" for axis in range(len(stack)))
     for axis, size in enumerate(stack):
         to.add(f"for i{axis} in range({size}):")
         to.depth += 1
-    matrices = [f"{name}[{place}]" if place else name for name in names]
+    matrices = [f"{name}[{place}]" for name in names]
     none = [to.nothing(c.dtype), to.nothing(c.dtype, "writes"), "0"]
     to.add(f"{to.use('matmul', 'multiply')}({', '.join([*matrices, *none])})")
     to.depth = depth

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..kernels.panels import NOT_SCALED
 from .calls import Call, Operand, View
-from .lower import UPDATES
+from .lower import UPDATES, turned
 from .writer import Writer, rule
 
 
@@ -25,11 +25,6 @@ def matrix(x: Any) -> View | None:
     if not x.whole:
         return None
     return View(x.memory, x.start, (rows, x.shape[-1]), (x.shape[-1] * x.dtype.itemsize, x.dtype.itemsize), x.dtype)
-
-
-def turned(x: View) -> View:
-    """The transpose of a matrix."""
-    return View(x.memory, x.start, x.shape[::-1], x.steps[::-1], x.dtype)
 
 
 def vector(x: View) -> View | None:
@@ -57,22 +52,11 @@ def linear(to: Writer, call: Call) -> bool:
     row = vector(bias) if isinstance(bias, View) else None
     if not alike(x, weight, bias) or a is None or b is None or c is None or (bias is not None and row is None):
         return False
-    _product(to, c, a, turned(b), "" if row is None else to.view(row, "reads_c"))
+    product(to, c, a, turned(b), "" if row is None else to.view(row, "reads_c"))
     return True
 
 
-@rule("matmul")
-def matmul(to: Writer, call: Call) -> bool:
-    """c ← a·b for matrices."""
-    a, b = call.operands
-    c = call.results[0]
-    if not alike(a, b) or not (isinstance(a, View) and isinstance(b, View)) or len(a.shape) != 2 or len(b.shape) != 2:
-        return False
-    _product(to, c, a, b)
-    return True
-
-
-def _product(to: Writer, c: View, a: View, b: View, bias: str = "") -> None:
+def product(to: Writer, c: View, a: View, b: View, bias: str = "") -> None:
     arguments = [to.view(c, "writes"), to.view(a, "reads"), to.view(b, "reads")]
     arguments += [bias or to.nothing(c.dtype), to.nothing(c.dtype, "writes"), str(NOT_SCALED)]
     to.add(to.linked_call("matmul", "multiply", arguments, c.dtype))

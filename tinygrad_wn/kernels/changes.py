@@ -13,7 +13,7 @@ from numba import types
 from .measure import ROWS
 from .rows import TOGETHER
 from .rules import FORMULAS, numbers_of, starts_of, updated
-from .tiles import first_lanes
+from .tiles import with_rest
 from .vector import FUSED, INDEX, REAL, SIZE, VECTOR_BYTES, counted, folded, load, piece, splat, store, word
 
 
@@ -56,18 +56,7 @@ def _looked_at(rows: int, *, turned: bool) -> Any:
 
             zero = ir.Constant(vector, [ir.Constant(real, 0.0)] * lanes)
             i, sums = counted(at, word(0), count, lanes, [zero] * (2 * rows), lambda i, held: turn(i, held, None))
-            before, more, after = at.block, at.append_basic_block("more"), at.append_basic_block("after")
-            at.cbranch(at.icmp_signed("<", i, count), more, after)
-            at.position_at_end(more)
-            found = turn(i, sums, first_lanes(at, at.sub(count, i), lanes))
-            at.branch(after)
-            at.position_at_end(after)
-            totals = []
-            for x, y in zip(sums, found, strict=True):
-                total = at.phi(vector)
-                total.add_incoming(x, before)
-                total.add_incoming(y, more)
-                totals.append(total)
+            totals = with_rest(at, i, count, lanes, sums, lambda flags: turn(i, sums, flags))
             _add(at, (change, along), folded(at, [*totals[::2], *totals[1::2]]), size)
             return context.get_dummy_value()
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .jit import counting, kernel
-from .measure import QUARTERED, SAFE, power_for, times
+from .measure import QUARTERED, SAFE, largest, power_for, times
 from .vector import size_of
 
 
@@ -26,13 +26,7 @@ def _column_lengths(scale: Any, length: Any, v: Any) -> Any:
             scale[j] = power_for(length[j])
             length[j] *= scale[j]
             continue
-        top = 0.0
-        for i in range(v.shape[0]):
-            if not abs(v[i, j]) <= top:
-                top = abs(v[i, j])
-                if math.isnan(top):
-                    break
-        scale[j] = power_for(top)
+        scale[j] = power_for(largest(v.T, j))
         squares = 0.0
         for i in range(v.shape[0]):
             squares += (v[i, j] * scale[j]) ** 2

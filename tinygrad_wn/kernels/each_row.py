@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba import types
 
 from .jit import inlined
-from .tiles import first_lanes, load_some, store_some
+from .tiles import load_some, store_some, with_rest
 from .vector import REAL, SIZE, VECTOR_BYTES, WIDE, WORD, counted, load, piece, roots, size_of, store, word
 
 if TYPE_CHECKING:
@@ -66,16 +66,12 @@ def _each(at: Any, count: Any, turn: Callable[[Rows], Any]) -> Any:
     i, (found,) = counted(
         at, word(0), count, MANY, [nothing], lambda i, held: [at.or_(held[0], turn(Rows(at, i, None)))]
     )
-    before, rest, after = at.block, at.append_basic_block("rest"), at.append_basic_block("after")
-    at.cbranch(at.icmp_signed("<", i, count), rest, after)
-    at.position_at_end(rest)
-    last = Rows(at, i, first_lanes(at, at.sub(count, i), MANY))
-    more = at.or_(found, last.only(turn(last)))
-    at.branch(after)
-    at.position_at_end(after)
-    whole = at.phi(WORDS)
-    whole.add_incoming(found, before)
-    whole.add_incoming(more, rest)
+
+    def last(flags: Any) -> list[Any]:
+        rows = Rows(at, i, flags)
+        return [at.or_(found, rows.only(turn(rows)))]
+
+    (whole,) = with_rest(at, i, count, MANY, [found], last)
     below = at.bitcast(at.icmp_signed("<", whole, nothing), ir.IntType(MANY))
     return at.zext(at.icmp_unsigned("!=", below, ir.Constant(below.type, 0)), WORD)
 

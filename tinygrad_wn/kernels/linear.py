@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 
 from ..domains import Array
-from ..errors import zero_norm
-from .equation_3 import pull_back_rows
 from .jit import kernel, parallel_kernel, prange
 from .layouts import AnyLayout
 from .matmul import multiply, multiply_in_parts, product
-from .measure import measure_inverse, power_and_factor, rows_at_once
+from .measure import measure_inverse, rows_at_once
 from .memory import reads_c, writes
-from .norm import side_by_side
+from .norm import PULL_BACK_IN_PARTS, no_direction, pull_back_each, set_scales, side_by_side
 from .panels import BY_COLUMN, BY_ROW, NOT_SCALED
 from .room import leave, near, room_for
 from .rows import row_times, sum_of_rows
@@ -27,13 +25,6 @@ WORTH_THREADS = 4e6
 
 
 @kernel
-def _set_scales(scales: Any, first: Any, scale: Any, inverse: Any, g: Any) -> Any:
-    """What multiplies each row of v to give that row of w: a power of two, then a factor."""
-    for i in range(g.shape[0]):
-        scales[0, first + i], scales[1, first + i] = power_and_factor(scale[i], inverse[i], g[i, 0], size_of(scales))
-
-
-@kernel
 def _scale_rows(scales: Any, v: Any, g: Any) -> Any:
     """For each row of v, what multiplies it to give that row of w, if there is room; gives 1 at a row of zeros."""
     many = rows_at_once(v)
@@ -42,7 +33,7 @@ def _scale_rows(scales: Any, v: Any, g: Any) -> Any:
         if measure_inverse(kept[0], kept[1], v[i : i + many]):
             return 1
         if scales.size:
-            _set_scales(scales, i, kept[0], kept[1], g[i : i + many])
+            set_scales(scales, i, kept[0], kept[1], g[i : i + many])
     return 0
 
 
@@ -51,22 +42,7 @@ def prepare_rows(kept: Any, scales: Any, v: Any, g: Any) -> Any:
     """Measure rows of v, and find what multiplies them to give rows of w; 1 where there is a row of zeros."""
     if measure_inverse(kept[0], kept[1], v):
         return 1
-    _set_scales(scales, 0, kept[0], kept[1], g)
-    return 0
-
-
-@kernel
-def _pull_back_rows(dv: Any, dg: Any, scales: Any, v: Any, g: Any) -> Any:
-    """Turn rows of ∇w, which lie in dv, into rows of ∇v and ∇g; scales as above."""
-    many = rows_at_once(v)
-    kept = near(np.float64)[: 2 * many].reshape(2, many)
-    for i in range(0, v.shape[0], many):
-        j = min(i + many, v.shape[0])
-        if measure_inverse(kept[0], kept[1], v[i:j]):
-            return 1
-        pull_back_rows(dv[i:j], dg[i:j], kept[:, : j - i], dv[i:j], v[i:j], g[i:j])
-        if scales.size:
-            _set_scales(scales, i, kept[0], kept[1], g[i:j])
+    set_scales(scales, 0, kept[0], kept[1], g)
     return 0
 
 
@@ -77,16 +53,6 @@ def _scale_in_parts(count: Any, scales: Any, v: Any, g: Any) -> Any:
     for part in prange(count):
         i, j = part * share, (part + 1) * share
         zeros[part] = _scale_rows(scales[:, i:j], v[i:j], g[i:j])
-    return zeros.max()
-
-
-@parallel_kernel
-def _pull_back_in_parts(count: Any, dv: Any, dg: Any, scales: Any, v: Any, g: Any) -> Any:
-    zeros = np.zeros(count, np.int64)
-    share = (v.shape[0] + count - 1) // count
-    for part in prange(count):
-        i, j = part * share, (part + 1) * share
-        zeros[part] = _pull_back_rows(dv[i:j], dg[i:j], scales[:, i:j], v[i:j], g[i:j])
     return zeros.max()
 
 
@@ -160,7 +126,7 @@ def _normalized_back(dx: Any, dv: Any, dg: Any, db: Any, ct: Any, x: Any, v: Any
     scales = room.reshape(2, rows)[:, :]
     if dv.size:
         multiply(dv, ct.T, x, bias, scales, np.int64(NOT_SCALED))
-        failed = _pull_back_rows(dv, dg, scales, v, g)
+        failed = pull_back_each(dv, dg, scales, dv, v, g)
     else:
         failed = _scale_rows(scales, v, g)
     if not failed:
@@ -176,7 +142,6 @@ _plain_of = AnyLayout(_plain, "out 2, in 2, in 2")
 _multiply_of = AnyLayout(multiply, "out 2, in 2, in 2, in 1 C, out 2, count")
 _multiply_in_parts_of = AnyLayout(multiply_in_parts, "count, out 2, in 2, in 2, in 1 C, out 2, count")
 _scales_in_parts_of = AnyLayout(_scale_in_parts, "count, out 2, in 2, in 2")
-_pull_back_in_parts_of = AnyLayout(_pull_back_in_parts, "count, out 2, out 2, out 2, in 2, in 2")
 _layer_of = AnyLayout(_layer, "out 2, in 2, in 2, in 1 C, out 2")
 _normalized_of = AnyLayout(_normalized_layer, "out 2, in 2, in 2, in 2, in 1 C")
 _layer_back_of = AnyLayout(_layer_back, "out 2, out 2, out 1 C, in 2, in 2, in 2, in 1 C, out 2")
@@ -262,7 +227,7 @@ def weight_norm_linear(y: Array, x: Array, v: Array, g: Array, bias: Array | Non
     else:
         failed = _normalized_of[size](y, x, v, g, bias)
     if failed:
-        raise _zero("weight_norm_linear", v)
+        raise no_direction("weight_norm_linear", v, 0)
     return True
 
 
@@ -282,7 +247,7 @@ def weight_norm_linear_pullback(*arrays: Array, wanted: tuple[bool, ...]) -> boo
     else:
         failed = _normalized_back_of[size](dx, dv, dg, db, ct, x, v, g, none)
     if failed:
-        raise _zero("weight_norm_linear_pullback", v)
+        raise no_direction("weight_norm_linear_pullback", v, 0)
     return True
 
 
@@ -292,7 +257,7 @@ def _normalized_back_in_parts(
     scales = np.empty((2, v.shape[0]), v.dtype)
     if dv.size:
         _product(dv, ct.T, x)
-        failed = _pull_back_in_parts_of[v.itemsize](count, dv, dg, scales, v, g)
+        failed = PULL_BACK_IN_PARTS[v.itemsize](count, dv, dg, scales, dv, v, g)
     else:
         failed = _scales_in_parts_of[v.itemsize](count, scales, v, g)
     if dx.size and not failed:
@@ -313,7 +278,3 @@ def _flat(x: Array) -> Array:
 
 def _vector(bias: Array) -> Array:
     return bias if bias.strides[0] == bias.itemsize else np.ascontiguousarray(bias)
-
-
-def _zero(name: str, v: Array) -> Exception:
-    return zero_norm(name, v, ~np.any(v, axis=1, keepdims=True))

@@ -19,7 +19,8 @@ from .each_row import LARGE, MEDIUM, NEAR_ONE
 from .equation_3 import pull_back_rows
 from .jit import kernel, parallel_kernel, prange
 from .layouts import AnyLayout
-from .measure import ROWS, measure, measure_inverse, rows_at_once, split, within
+from .measure import ROWS, measure, measure_inverse, power_and_factor, rows_at_once, split, within
+from .memory import writes
 from .room import near
 from .rows import row_stretched, row_stretched_near
 from .threads import parts
@@ -104,7 +105,15 @@ def _normalize_rows(w: Any, v: Any, g: Any) -> Any:
 
 
 @kernel
-def _pull_back_rows(dv: Any, dg: Any, ct: Any, v: Any, g: Any) -> Any:
+def set_scales(scales: Any, first: Any, scale: Any, inverse: Any, g: Any) -> Any:
+    """What multiplies each row of v to give that row of w: a power of two, then a factor."""
+    for i in range(g.shape[0]):
+        scales[0, first + i], scales[1, first + i] = power_and_factor(scale[i], inverse[i], g[i, 0], size_of(scales))
+
+
+@kernel
+def pull_back_each(dv: Any, dg: Any, scales: Any, ct: Any, v: Any, g: Any) -> Any:
+    """Rows of ∇v and ∇g, and scales as above if there is room; dv may be ct. Gives 1 at a row of zeros."""
     many = rows_at_once(v)
     kept = near(np.float64)[: 2 * many].reshape(2, many)
     for i in range(0, v.shape[0], many):
@@ -112,7 +121,14 @@ def _pull_back_rows(dv: Any, dg: Any, ct: Any, v: Any, g: Any) -> Any:
         if measure_inverse(kept[0], kept[1], v[i:j]):
             return 1
         pull_back_rows(dv[i:j], dg[i:j], kept[:, : j - i], ct[i:j], v[i:j], g[i:j])
+        if scales.size:
+            set_scales(scales, i, kept[0], kept[1], g[i:j])
     return 0
+
+
+@kernel
+def _pull_back_rows(dv: Any, dg: Any, ct: Any, v: Any, g: Any) -> Any:
+    return pull_back_each(dv, dg, writes(dv, 0, (2, 0), (8, 8)), ct, v, g)
 
 
 @parallel_kernel
@@ -126,12 +142,12 @@ def _normalize_in_parts(count: Any, w: Any, v: Any, g: Any) -> Any:
 
 
 @parallel_kernel
-def _pull_back_in_parts(count: Any, dv: Any, dg: Any, ct: Any, v: Any, g: Any) -> Any:
+def _pull_back_in_parts(count: Any, dv: Any, dg: Any, scales: Any, ct: Any, v: Any, g: Any) -> Any:
     zeros = np.zeros(count, np.int64)
     share = (v.shape[0] + count - 1) // count
     for part in prange(count):
         i, j = part * share, (part + 1) * share
-        zeros[part] = _pull_back_rows(dv[i:j], dg[i:j], ct[i:j], v[i:j], g[i:j])
+        zeros[part] = pull_back_each(dv[i:j], dg[i:j], scales[:, i:j], ct[i:j], v[i:j], g[i:j])
     return zeros.max()
 
 
@@ -140,7 +156,7 @@ _NORMALIZE = [AnyLayout(k, "out 2, in 2, in 2") for k in (_normalize_rows, norma
 _PULL_BACK = [AnyLayout(k, "out 2, out 2, in 2, in 2, in 2") for k in (_pull_back_rows, pull_back_columns)]
 
 _NORMALIZE_IN_PARTS = AnyLayout(_normalize_in_parts, "count, out 2, in 2, in 2")
-_PULL_BACK_IN_PARTS = AnyLayout(_pull_back_in_parts, "count, out 2, out 2, in 2, in 2, in 2")
+PULL_BACK_IN_PARTS = AnyLayout(_pull_back_in_parts, "count, out 2, out 2, out 2, in 2, in 2, in 2")
 
 
 def sliced(arrays: tuple[Array, ...], kept: tuple[int, ...]) -> tuple[int, list[Array]] | None:
@@ -211,7 +227,7 @@ def weight_norm_pullback(dv: Array, dg: Array, ct: Array, v: Array, g: Array, *,
     if v.ndim == 2 and axis == 0:
         slopes, rows, size = side_by_side(ct), side_by_side(v), v.itemsize
         if (count := parts(v.size, WORTH_THREADS)) > 1:
-            failed = _PULL_BACK_IN_PARTS[size](count, dv, dg, slopes, rows, g)
+            failed = PULL_BACK_IN_PARTS[size](count, dv, dg, np.empty((2, 0), v.dtype), slopes, rows, g)
         else:
             failed = _PULL_BACK[0][size](dv, dg, slopes, rows, g)
     else:

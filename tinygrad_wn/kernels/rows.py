@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba import types
 
 from .jit import inlined, kernel
-from .tiles import each_vector, first_lanes, load_some, store_some
+from .tiles import each_vector, first_lanes, load_some, store_some, with_rest
 from .vector import (
     FUSED,
     INDEX,
@@ -60,17 +60,7 @@ def _sums(at: Any, size: int, to: Any, rows: int, count: Any, product: Callable[
 
     zero = ir.Constant(ir.VectorType(WIDE, many), [ir.Constant(WIDE, 0.0)] * many)
     i, sums = counted(at, word(0), count, many, [zero] * rows, lambda i, held: turn(i, held, None))
-    before, rest, after = at.block, at.append_basic_block("rest"), at.append_basic_block("after")
-    at.cbranch(at.icmp_signed("<", i, count), rest, after)
-    at.position_at_end(rest)
-    more = turn(i, sums, first_lanes(at, at.sub(count, i), many))
-    at.branch(after)
-    at.position_at_end(after)
-    for r in range(rows):
-        total = at.phi(zero.type)
-        total.add_incoming(sums[r], before)
-        total.add_incoming(more[r], rest)
-        sums[r] = total
+    sums = with_rest(at, i, count, many, sums, lambda flags: turn(i, sums, flags))
     for j, totals in enumerate(folded(at, sums)):
         store(at, totals, at.add(to, word(8 * totals.type.count * j)), 8)
 

@@ -12,15 +12,11 @@ import operator
 import os
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import numba
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils, config
+from numba.core import config
 
 from ..errors import DTypeError, ValueRangeError
-from .vector import piece
 
 on_change: list[Callable[[], object]] = []
 """What is to be done when the number of threads was set."""
@@ -81,23 +77,6 @@ def _forked() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
-
-
-@piece
-def use_threads(_typing: Any, count: Any) -> Any:
-    """Let the next parallel loops of this Python thread run on `count` threads; gives the count to put back after them.
-
-    For use in a parallel kernel. Numba's own function for it would keep the number of cores in cached machine code.
-    """
-
-    def build(_context: Any, at: Any, _signature: Any, arguments: Any) -> Any:
-        word = cgutils.intp_t  # as Numba declares them, and a declaration must be the same throughout a module
-        read, write = ir.FunctionType(word, []), ir.FunctionType(ir.VoidType(), [word])
-        before = at.call(cgutils.get_or_insert_function(at.module, read, "get_num_threads"), [])
-        at.call(cgutils.get_or_insert_function(at.module, write, "set_num_threads"), arguments)
-        return before
-
-    return types.intp(types.intp), build
 
 
 def _cores() -> int:

@@ -280,6 +280,21 @@ def each_vector(at: Any, count: Any, lanes: int, turn: Callable[[Any, Any], None
         turn(i, first_lanes(at, at.sub(count, i), lanes))
 
 
+def with_rest(at: Any, i: Any, count: Any, lanes: int, held: list[Any], turn: Callable[[Any], list[Any]]) -> list[Any]:
+    """What `turn(flags)` gives for what is left of `count` numbers from i on; what is held where nothing is."""
+    before, rest, after = at.block, at.append_basic_block("rest"), at.append_basic_block("after")
+    at.cbranch(at.icmp_signed("<", i, count), rest, after)
+    at.position_at_end(rest)
+    new = turn(first_lanes(at, at.sub(count, i), lanes))
+    at.branch(after)
+    at.position_at_end(after)
+    found = [at.phi(x.type) for x in held]
+    for phi, x, y in zip(found, held, new, strict=True):
+        phi.add_incoming(x, before)
+        phi.add_incoming(y, rest)
+    return found
+
+
 def _masked(at: Any, what: str, kind: Any, size: int, form: Any) -> Any:
     name = f"llvm.masked.{what}.v{kind.count}f{8 * size}.p0"
     return cgutils.get_or_insert_function(at.module, form, name)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from llvmlite import binding, ir
 from numba import types
 from numba.core import config
@@ -35,11 +34,6 @@ def _vector_bytes() -> int:
 
 
 VECTOR_BYTES = _vector_bytes()
-
-
-def lanes(dtype: Any) -> int:
-    """How many numbers of a dtype one vector holds."""
-    return VECTOR_BYTES // np.dtype(dtype).itemsize
 
 
 def piece(function: Callable[..., Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Elementwise ops of two or three arguments, comparisons, and what Python's operators need."""
+"""Elementwise ops of two or three arguments, and what Python's operators need; comparison.py has the comparisons."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..domains import Array, Axis, Integer, Positive, Real, Shape
+from ..domains import Array, Axis, Integer, Positive, Real, Shape, float_of
 from ..op import case, op
 from ..shapes import Misfit, other_axes
 from .elementwise import sqrt
@@ -39,11 +39,6 @@ def _mean(x: Array, axis: Axis) -> Array:
     return np.asarray(np.sum(x, axis=other_axes(axis, x.ndim), keepdims=True) / np.float64(_count(x.shape, axis)))
 
 
-def _float_of(*arrays: Any) -> Any:
-    dtype = np.result_type(*arrays)
-    return dtype if dtype.kind == "f" else FLOAT64
-
-
 def _like(x: Shape, *, axis: Axis, **_: Any) -> Shape:
     other_axes(axis, len(x))
     return x
@@ -59,7 +54,7 @@ def center(x: Real, axis: Axis = 1) -> Array:
             [  1.,  10.]])
     """
     wide = np.asarray(x, FLOAT64)
-    return np.asarray(wide - _mean(wide, axis), _float_of(x))
+    return np.asarray(wide - _mean(wide, axis), float_of(x))
 
 
 @center.vjp
@@ -87,7 +82,7 @@ def standardize(x: Real, axis: Axis = 1, eps: float = 1e-5) -> Array:
     Tensor([[-1., -1.],
             [ 1.,  1.]])
     """
-    return np.asarray(_standard(x, axis, eps)[0], _float_of(x))
+    return np.asarray(_standard(x, axis, eps)[0], float_of(x))
 
 
 @standardize.vjp
@@ -119,7 +114,7 @@ def standardize_pullback(ct: Real, x: Real, axis: Axis = 1, eps: float = 1e-5) -
     """
     unit, rate = _standard(x, axis, eps)
     wide = np.asarray(ct, FLOAT64)
-    return np.asarray(rate * (wide - _mean(wide, axis) - unit * _mean(wide * unit, axis)), _float_of(ct, x))
+    return np.asarray(rate * (wide - _mean(wide, axis) - unit * _mean(wide * unit, axis)), float_of(ct, x))
 
 
 @standardize_pullback.vjp
@@ -185,7 +180,7 @@ def running_update(
     number = np.asarray(count) + 1
     share = 1 / number if momentum is None else momentum
     new = [
-        np.asarray((1 - share) * old + share * one.reshape(-1), _float_of(old))
+        np.asarray((1 - share) * old + share * one.reshape(-1), float_of(old))
         for old, one in zip((mean, var), found, strict=False)
     ]
     return (np.asarray(number), *new)

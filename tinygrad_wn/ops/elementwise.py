@@ -1,4 +1,4 @@
-"""Elementwise ops of one argument."""
+"""Elementwise ops of one argument, and the pullback of relu."""
 
 from __future__ import annotations
 

@@ -16,6 +16,8 @@ from .norm import weight_norm, weight_norm_pullback, weight_norm_second
 from .structural import broadcast_to, permute_dims
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..tensor import Tensor
 
 
@@ -66,8 +68,7 @@ def linear(x: Real, weight: Real, bias: Real = None) -> Array:
 
 @linear.vjp
 def linear_vjp(ct: Tensor, _: None, x: Tensor, weight: Tensor, bias: Tensor | None, *, asked: list[bool]) -> Any:
-    results = iter(linear_pullback(ct, x, weight, wanted=tuple(asked)))
-    return tuple(next(results) if one else None for one in asked)
+    return _placed(linear_pullback(ct, x, weight, wanted=tuple(asked)), asked)
 
 
 @op(
@@ -96,9 +97,7 @@ def linear_pullback(
 
 
 @linear_pullback.vjp
-def linear_pullback_vjp(
-    cts: Any, _: Any, ct: Tensor, x: Tensor, weight: Tensor, *, wanted: tuple[bool, ...], asked: list[bool]
-) -> Any:
+def linear_pullback_vjp(cts: Any, _: Any, ct: Tensor, x: Tensor, weight: Tensor, *, wanted: tuple[bool, ...]) -> Any:
     to_x, to_weight, to_bias = _placed(cts, wanted)
     return (
         lambda: _added(
@@ -112,10 +111,10 @@ def linear_pullback_vjp(
     )
 
 
-def _placed(cts: Any, wanted: tuple[bool, ...]) -> list[Any]:
+def _placed(cts: Any, wanted: Sequence[bool]) -> tuple[Any, ...]:
     """Cotangents at the places of all possible results; None where there was none."""
     given = iter(cts)
-    return [next(given) if one else None for one in wanted]
+    return tuple(next(given) if one else None for one in wanted)
 
 
 def _added(*terms: Any, like: Tensor) -> Any:
@@ -155,8 +154,7 @@ def weight_norm_linear(x: Real, v: NonZero, g: Real, bias: Real = None) -> Array
 def weight_norm_linear_vjp(
     ct: Tensor, _: None, x: Tensor, v: Tensor, g: Tensor, bias: Tensor | None, *, asked: list[bool]
 ) -> Any:
-    results = iter(weight_norm_linear_pullback(ct, x, v, g, wanted=tuple(asked)))
-    return tuple(next(results) if one else None for one in asked)
+    return _placed(weight_norm_linear_pullback(ct, x, v, g, wanted=tuple(asked)), asked)
 
 
 @op(
@@ -191,7 +189,7 @@ def weight_norm_linear_pullback(
 
 @weight_norm_linear_pullback.vjp
 def weight_norm_linear_pullback_vjp(
-    cts: Any, _: Any, ct: Tensor, x: Tensor, v: Tensor, g: Tensor, *, wanted: tuple[bool, ...], asked: list[bool]
+    cts: Any, _: Any, ct: Tensor, x: Tensor, v: Tensor, g: Tensor, *, wanted: tuple[bool, ...]
 ) -> Any:
     """∇w is a node of its own here: what reaches it by ∇v and ∇g, M, goes on to ct and x as in `linear`."""
     to_x, to_v, to_g, to_bias = _placed(cts, wanted)
@@ -205,6 +203,7 @@ def weight_norm_linear_pullback_vjp(
         dw = matmul(permute_dims(rows, axes=(1, 0)), _rows(x))
         pair = (np.zeros_like(v._data) if to_v is None else to_v, np.zeros_like(g._data) if to_g is None else to_g)
         slopes = tuple(weight_norm_second(*pair, dw, v, g, axis=0))
+    only_bias = to_x is None and slopes[0] is None
     return (
         lambda: _added(
             None if to_x is None else linear(to_x, w),
@@ -213,6 +212,6 @@ def weight_norm_linear_pullback_vjp(
             like=ct,
         ),
         None if slopes[0] is None else lambda: matmul(ct, slopes[0]),
-        lambda: _added(to_w[0], slopes[1], like=v),
-        lambda: _added(to_w[1], slopes[2], like=g),
+        None if only_bias else lambda: _added(to_w[0], slopes[1], like=v),
+        None if only_bias else lambda: _added(to_w[1], slopes[2], like=g),
     )

@@ -13,12 +13,10 @@ from ..op import case, op
 from ..shapes import Misfit
 from .comparison import equal
 from .reductions import log_softmax, softmax, sum as total
-from .structural import index, reshape, scatter, stop_gradient
+from .structural import HERE, index, reshape, scatter, stop_gradient
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
-
-HERE = "array"
 
 
 def _reduced(rows: Shape, reduction: str) -> Shape:

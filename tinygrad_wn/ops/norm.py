@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import kernels
-from ..domains import Array, Axis, Integer, NonZero, Real, Shape
+from ..domains import Array, Axis, Integer, NonZero, Real, Shape, float_of
 from ..errors import zero_norm
 from ..op import case, op
 from ..shapes import Misfit, axes_of, broadcast, other_axes, reduced
@@ -45,11 +45,6 @@ def lengths(v: Array, axes: tuple[int, ...]) -> Array:
     return np.asarray(np.ldexp(norm, e))
 
 
-def _float_of(*arrays: Any) -> Any:
-    dtype = np.result_type(*arrays)
-    return dtype if dtype.kind == "f" else FLOAT64
-
-
 @op(
     cases=[case("(m,n)", axis=1), case("(m,n)"), case("(l,m,n)", axis=(0, 2), keepdims=True), case("()")],
     shape=reduced,
@@ -64,7 +59,7 @@ def vector_norm(x: NonZero, axis: Axis = None, keepdims: bool = False) -> Array:
     Tensor([5.e+20, 5.e-30])
     """
     found = lengths(x, axes_of(axis, np.ndim(x)))
-    return found.reshape(reduced(np.shape(x), axis=axis, keepdims=keepdims)).astype(_float_of(x))
+    return found.reshape(reduced(np.shape(x), axis=axis, keepdims=keepdims)).astype(float_of(x))
 
 
 @vector_norm.vjp
@@ -160,7 +155,7 @@ def weight_norm(v: NonZero, g: Real, axis: Axis = 0) -> Array:
             [0., 1.]])
     """
     u, _, _ = _direction("weight_norm", v, axis)
-    return np.asarray(g * u).astype(_float_of(v, g))
+    return np.asarray(g * u).astype(float_of(v, g))
 
 
 @weight_norm.vjp
@@ -189,7 +184,7 @@ def weight_norm_pullback(ct: Real, v: NonZero, g: Real, axis: Axis = 0) -> tuple
     (Tensor([[ 0.64, -0.48]]), Tensor([[0.6]]))
     """
     u, norm, e = _direction("weight_norm_pullback", v, axis)
-    rest, dtype = other_axes(axis, np.ndim(v)), _float_of(ct, v, g)
+    rest, dtype = other_axes(axis, np.ndim(v)), float_of(ct, v, g)
     (level, e_ct), (m, e_g) = _leveled(ct, rest), np.frexp(g)
     along = np.sum(level * u, axis=rest, keepdims=True)
     dv = np.ldexp(m * ((level - along * u) / norm), e_g + e_ct - e)
@@ -234,7 +229,7 @@ def weight_norm_second(a: Real, b: Real, ct: Real, v: NonZero, g: Real, axis: Ax
     Tensor([[-0.096]])
     """
     u, norm, e = _direction("weight_norm_second", v, axis)
-    rest, dtype = other_axes(axis, np.ndim(v)), _float_of(a, b, ct, v, g)
+    rest, dtype = other_axes(axis, np.ndim(v)), float_of(a, b, ct, v, g)
     (a, e_a), (ct, e_ct), (m_b, e_b), (m_g, e_g) = _leveled(a, rest), _leveled(ct, rest), np.frexp(b), np.frexp(g)
     along_a, along_ct = (np.sum(x * u, axis=rest, keepdims=True) for x in (a, ct))
     across_a, across_ct = (a - along_a * u) / norm, (ct - along_ct * u) / norm

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..domains import Array, Integer, Real, Shape
-from ..kernels.random import FIRST, GOLDEN, SECOND
+from ..kernels.random import GOLDEN, mix
 from ..op import case, op
 from ..shapes import Misfit
 
@@ -23,12 +23,6 @@ def _like_x(x: Shape, key: Shape, *, p: float) -> Shape:
     return x
 
 
-def _mix(z: Array) -> Array:
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(FIRST)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(SECOND)
-    return z ^ (z >> np.uint64(31))
-
-
 @op(cases=[case("(m,n),():m", p=0.5), case("(n),():n", p=0.1), case("(),():3", p=0.25)], shape=_like_x)
 def dropout(x: Real, key: Integer, p: float) -> Array:
     """Each entry of x divided by 1 - p, or 0 with probability p: which, is a hash of the key and of its place.
@@ -39,7 +33,7 @@ def dropout(x: Real, key: Integer, p: float) -> Array:
     """
     values = np.asarray(x)
     places = np.arange(1, values.size + 1, dtype=np.uint64) * np.uint64(GOLDEN)
-    bits = _mix(_mix(np.asarray(key).reshape(1).astype(np.uint64)) + places).reshape(values.shape)
+    bits = mix(mix(np.asarray(key).reshape(1).astype(np.uint64)) + places).reshape(values.shape)
     dtype = np.result_type(values, np.float32) if values.dtype.kind != "f" else values.dtype
     chosen = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53 >= p
     return np.asarray(np.where(chosen, values / dtype.type(1 - p), dtype.type(0)), dtype)

@@ -158,6 +158,10 @@ class Optimizer(ABC):
         depends_on(self._known)
         if self._own_code:
             depends_on(self._options)
+        if sum(len(group["params"]) for group in self.param_groups) != len(self.state):
+            what = f"{type(self).__name__}.step: there is not a state for each parameter"
+            facts = {"parameters": [len(group["params"]) for group in self.param_groups], "states": len(self.state)}
+            raise StateError(what, facts, hint="add parameters with add_param_group")
         states = iter(self.state)
         found = [self._work(i, group, states) for i, group in enumerate(self.param_groups)]
         for one in self.watchers:

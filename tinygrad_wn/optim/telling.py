@@ -18,10 +18,6 @@ class Group(dict[str, Any]):
         super().__setitem__(name, value)
         changed()
 
-    def __delitem__(self, name: str) -> None:
-        super().__delitem__(name)
-        changed()
-
     def update(self, *args: Any, **kwargs: Any) -> None:
         """Set several options."""
         new = dict(*args, **kwargs)
@@ -39,31 +35,16 @@ class Group(dict[str, Any]):
             self[name] = value
         return self[name]
 
-    def pop(self, name: str, *default: Any) -> Any:
-        """Take an option away."""
-        changed()
-        return super().pop(name, *default)
-
-    def popitem(self) -> tuple[str, Any]:
-        """Take the last option away."""
-        changed()
-        return super().popitem()
-
-    def clear(self) -> None:
-        """Take all options away."""
-        changed()
-        super().clear()
-
 
 class Telling(list[Any]):
     """A list of groups, parameters or states that lets compiled steps know when it is changed."""
 
 
-def _telling(name: str) -> Any:
-    change = getattr(list, name)
+def _telling(kind: type, name: str) -> Any:
+    change = getattr(kind, name)
 
     @functools.wraps(change)
-    def tell(self: Telling, *args: Any, **options: Any) -> Any:
+    def tell(self: Any, *args: Any, **options: Any) -> Any:
         changed()
         return change(self, *args, **options)
 
@@ -72,4 +53,6 @@ def _telling(name: str) -> Any:
 
 CHANGES = ["append", "extend", "insert", "pop", "remove", "clear", "reverse", "__setitem__", "__delitem__", "__iadd__"]
 for _name in CHANGES:
-    setattr(Telling, _name, _telling(_name))
+    setattr(Telling, _name, _telling(list, _name))
+for _name in ("__delitem__", "pop", "popitem", "clear"):
+    setattr(Group, _name, _telling(dict, _name))

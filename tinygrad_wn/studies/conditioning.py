@@ -18,6 +18,7 @@ import numpy as np
 from .. import data, nn, optim
 from ..compiled import jit, scan
 from ..errors import ValueRangeError
+from ..train import step_of
 from .conditioning_report import draw, summary, tables
 from .environment import environment
 from .intervals import interval
@@ -195,15 +196,7 @@ def _stages(probe: Probe, trained: str, x: Array, y: Array, settings: Settings, 
     """After each stage, its epochs and the measures of all units of each layer."""
     model = network(trained, probe.sizes, (*seed, 0), x)
     optimizer = optim.SGD(model.parameters(), lr=settings.rate, momentum=settings.momentum)
-
-    @jit
-    def step(x: Any, y: Any) -> Any:
-        optimizer.zero_grad()
-        loss = nn.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
-
+    step = jit(step_of(model, optimizer))
     rng = np.random.default_rng((*seed, 1))
     done, steps = 0, len(y) // settings.batch
     for stage in settings.stages:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import nn, optim
+from .. import optim
 from ..compiled import jit
 from ..creation import tensor
 from ..functions import weight_norm
@@ -28,6 +28,7 @@ from ..ops.elementwise import relu
 from ..ops.linear import linear, weight_norm_linear
 from ..ops.structural import permute_dims
 from ..tensor import Tensor
+from ..train import step_of
 from .cost_report import draw, summary, tables
 from .environment import environment
 from .training import one_thread
@@ -196,16 +197,7 @@ def own_turns(sizes: tuple[int, ...], batch: int, seed: int, settings: Settings)
 def training_step(form: str, sizes: tuple[int, ...], seed: int, settings: Settings) -> Callable[[Any, Any], Tensor]:
     """Forward, backward and update of a new network; gives the loss before it."""
     forward, parameters = network(form, sizes, seed)
-    optimizer = optim.SGD(parameters, lr=settings.rate, momentum=settings.momentum)
-
-    def step(x: Any, y: Any) -> Tensor:
-        optimizer.zero_grad()
-        loss = nn.cross_entropy(forward(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return step
+    return step_of(forward, optim.SGD(parameters, lr=settings.rate, momentum=settings.momentum))
 
 
 def _turn(step: Callable[[Any, Any], Tensor], x: Any, y: Array | Tensor) -> Turn:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import nn, optim
+from .. import optim
 from ..compiled import jit, scan
 from ..errors import ValueRangeError
 from ..kernels.threads import get_num_threads, set_num_threads
-from ..train import one_blas_thread, score
+from ..train import one_blas_thread, score, step_of
 from .methods import network
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from ..data import Dataset
     from ..domains import Array
-    from ..tensor import Tensor
 
 OPTIMIZERS: dict[str, Any] = {"adam": optim.Adam, "sgd": optim.SGD, "momentum": optim.SGD}
 
@@ -64,7 +63,7 @@ class Trainer:
         for state, p in zip(self.optimizer.state, self.model.parameters(), strict=True):
             state.update(self.optimizer.begin(p))
         self.unused = self.optimizer.state_dict()
-        self.step = jit(self._step)
+        self.step = jit(step_of(self.model, self.optimizer))
         self.step(x, np.zeros(len(x), np.int64))  # the first call runs op by op, which rounds otherwise than the others
 
     def start(self, seed: int | Sequence[int], lr: float) -> None:
@@ -95,13 +94,6 @@ class Trainer:
         loss, accuracy = score(self.model.eval(), data)
         self.model.train()
         return 1 - accuracy, loss
-
-    def _step(self, x: Any, y: Any) -> Tensor:
-        self.optimizer.zero_grad()
-        loss = nn.cross_entropy(self.model(x), y)
-        loss.backward()
-        self.optimizer.step()
-        return loss
 
 
 def epoch(data: Dataset, batch: int, seed: int | Sequence[int]) -> tuple[Array, Array]:

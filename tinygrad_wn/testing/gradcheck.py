@@ -15,6 +15,7 @@ import numpy as np
 from ..creation import tensor
 from ..errors import DTypeError, GradientError, TinygradWNError, ValueRangeError
 from ..tensor import Tensor
+from ..transforms import paired
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -112,7 +113,7 @@ class _Level:
 
         def derivative(*given: Tensor) -> tuple[Tensor, ...]:
             xs, cs = given[: len(self.point)], given[len(self.point) :]
-            return _paired(self.function(*xs), cs).gradient(*xs, create_graph=True)
+            return paired(self.function(*xs), cs, "gradcheck").gradient(*xs, create_graph=True)
 
         cotangents = [f"cotangent of {self.result} {i}" for i in range(len(weights))]
         return _Level(derivative, self.point + weights, self.names + cotangents, f"gradient (order {order})")
@@ -124,7 +125,7 @@ class _Level:
     def pulled_back(self, weights: list[Array]) -> list[Array]:
         """Jᵀc by the engine."""
         leaves = [tensor(x, requires_grad=True) for x in self.point]
-        total = _paired(self.function(*leaves), [tensor(c) for c in weights])
+        total = paired(self.function(*leaves), weights, "gradcheck")
         return [g.numpy() for g in total.gradient(*leaves)]
 
     def slope(self, i: int, u: Array, h: float) -> list[Array]:
@@ -166,15 +167,6 @@ class _Level:
             },
             hint="`expected` is by central differences; look at the vjp of each op that f calls",
         )
-
-
-def _paired(ys: tuple[Tensor, ...], cs: Sequence[Tensor]) -> Tensor:
-    """Σ⟨c, y⟩ as a tensor."""
-    parts = [(y * c).sum() for y, c in zip(ys, cs, strict=True)]
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
 
 
 def _away_from_zero(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
