@@ -8,7 +8,6 @@ in the one function of Python that is asked first.
 from __future__ import annotations
 
 import ctypes
-import sys
 from typing import Any
 
 import numpy as np
@@ -42,7 +41,7 @@ def _known() -> bool:
     several = [one, one]
     items = ctypes.c_int64.from_address(id(several) + 8 * LIST).value
     held = ctypes.c_int32.from_address(id(one)).value
-    return held == sys.getrefcount(one) - 1 == 3 and ctypes.c_int64.from_address(items).value == id(one)
+    return held == 3 and ctypes.c_int64.from_address(items).value == id(one)
 
 
 KNOWN = _known()
