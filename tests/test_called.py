@@ -1,9 +1,12 @@
 """Brief steps that machine code calls: what it looks at before, whose results it hands out again, what it counts."""
 
+import copy
 import gc
+import pickle
 import sys
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +18,7 @@ from test_compiled_calls import trained_square
 
 import tinygrad_wn as tg
 from tinygrad_wn.compiled.jit import Compiled
-from tinygrad_wn.errors import GradientError
+from tinygrad_wn.errors import GradientError, StateError
 from tinygrad_wn.kernels.called import MAKE
 from tinygrad_wn.slot import changes
 
@@ -81,10 +84,47 @@ def test_a_result_that_somebody_holds_is_never_written_again(program: list[tuple
 
 def test_machine_code_calls_the_step_whoever_holds_its_results() -> None:
     step, x = doubling(), np.ones(3)
-    watched(step, lambda: [step(x) for _ in range(9)])
-    kept = []
+    kept: list[tg.Tensor] = []
     watched(step, lambda: kept.extend(step(x) for _ in range(9)))
     assert len({id(y) for y in kept}) == 9
+    last: deque[tuple[int, tg.Tensor]] = deque(maxlen=5)
+    for k in range(5000):
+        last.append((k, step(np.full(3, float(k)))))
+    assert all(y.numpy()[0] == 2 * k for k, y in last)
+
+
+@pytest.mark.parametrize("first", ["dropped", "held", "with a gradient", "weak"])
+def test_two_results_take_turns_whatever_became_of_the_first(first: str) -> None:
+    step, x = doubling(), np.ones(3)
+    y = step(x)
+    gone = weakref.ref(y) if first == "weak" else weakref.ref(y._data)
+    if first == "with a gradient":
+        y.grad = tg.ones(3)
+        gone = weakref.ref(y.grad)
+    kept = y if first == "held" else None
+    del y
+    for _ in range(3):
+        loss = step(x)
+    assert first == "dropped" or (gone() is None) == (first != "held")
+    assert len({id(loss := step(x)) for _ in range(9)}) == 2
+    assert kept is not loss
+
+
+def test_a_call_while_it_looks_gets_a_result_of_its_own() -> None:
+    step, x = doubling(), np.ones(3)
+    direct = step._last().direct
+    assert direct is not None
+    same, found = direct.asked[0], []
+
+    def again() -> bool:
+        direct.asked[0] = same
+        found.append(step(np.zeros(3)))
+        return True
+
+    for _ in range(2):
+        direct.asked[0] = again
+        found.append(step(x))
+    assert [y.numpy()[0] for y in found] == [0.0, 2.0, 0.0, 2.0]
 
 
 def test_what_is_not_as_it_was_recorded_goes_through_python() -> None:
@@ -104,8 +144,59 @@ def test_what_is_not_as_it_was_recorded_goes_through_python() -> None:
     for _ in range(2):
         step(x)
     changes[0] += 1
-    watched(step, lambda: step(x), seen=1)
     watched(step, lambda: step(x))
+
+
+def test_a_step_within_a_step_and_within_a_gradient_is_a_part_of_it() -> None:
+    w, step = trained_square(0.01)
+    x = np.ones(2)
+    outer = tg.jit(lambda y: step(x) * y)
+    other, plain = trained_square(0.01)
+    for _ in range(5):
+        step(x), outer(2.0), plain(x), plain(x)
+    assert_array_equal(w.numpy(), other.numpy())
+    double = doubling()
+    assert_array_equal(tg.grad(lambda q: (double(np.ones(3)) * q).sum())(tg.ones(3)).numpy(), np.full(3, 2.0))
+
+
+def test_arguments_with_names_and_results_in_containers_go_through_python() -> None:
+    scaled = tg.jit(lambda x, k=1.0: x * k)
+    named = tg.jit(lambda x: {"double": x * 2.0})
+    for _ in range(4):
+        assert_array_equal(scaled(np.ones(3)).numpy(), np.ones(3))
+        assert_array_equal(scaled(np.ones(3), k=3.0).numpy(), np.full(3, 3.0))
+        assert_array_equal(named(np.ones(3))["double"].numpy(), np.full(3, 2.0))
+
+
+@pytest.mark.parametrize("kind", [pickle, copy])
+def test_arrays_and_tensors_that_come_from_elsewhere_are_arguments(kind: Any) -> None:
+    """A pickled array has an object of its own as dtype."""
+    step = doubling()
+    for x in (np.arange(3.0), tg.tensor(np.arange(3.0))):
+        other = pickle.loads(pickle.dumps(x)) if kind is pickle else copy.deepcopy(x)
+        watched(step, lambda other=other: assert_array_equal(step(other).numpy(), [0.0, 2.0, 4.0]))
+        first = tg.jit(lambda x: x * 2.0)
+        for _ in range(3):
+            assert_array_equal(first(other).numpy(), first(x).numpy())
+
+
+def test_a_rate_that_changes_in_each_step_is_the_one_that_is_used() -> None:
+    w = tg.tensor([8.0], requires_grad=True)
+    optimizer = tg.optim.SGD([w], lr=1.0)
+
+    @tg.jit
+    def step(x: tg.Tensor) -> tg.Tensor:
+        optimizer.zero_grad()
+        loss = (w * x).sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    for k in range(9):
+        before = w.item()
+        optimizer.param_groups[0]["lr"] = 0.25 * k
+        watched(step, lambda: step(tg.ones(1)), seen=0 if k > 1 else k == 0 or k)
+        assert w.item() == before - 0.25 * k
 
 
 def test_values_outside_are_asked_for_in_each_call() -> None:
@@ -147,10 +238,10 @@ def test_an_error_while_it_looks_is_raised_and_nothing_is_written() -> None:
     before, one = w.numpy().copy(), step._last()
     direct = one.direct
     assert direct is not None
-    direct.depends_on(interrupted, changes[0])
+    direct.asked[0] = interrupted
     with pytest.raises(KeyboardInterrupt):
         step(tg.ones(2))
-    direct.depends_on(one.same, changes[0])
+    direct.asked[0] = one.same
     assert_array_equal(w.numpy(), before)
     watched(step, lambda: step(tg.ones(2)))
     assert np.any(w.numpy() != before)
@@ -190,23 +281,37 @@ def test_calls_leave_no_reference_behind() -> None:
     assert abs(sys.getallocatedblocks() - blocks) < 1000
 
 
-def test_the_call_alone_keeps_all_that_it_needs() -> None:
+def test_a_step_that_nobody_has_goes_at_once_and_its_call_says_so() -> None:
     step = doubling()
-    call = step.__call__
-    del step
-    gc.collect()
+    call, gone = step.__call__, (weakref.ref(step), weakref.ref(step._last()))
     assert_array_equal(call(np.ones(3)).numpy(), np.full(3, 2.0))
-    assert_array_equal(call(np.ones(5)).numpy(), np.full(5, 2.0))
+    gc.disable()
+    try:
+        del step
+        assert [one() for one in gone] == [None, None]
+    finally:
+        gc.enable()
+    with pytest.raises(StateError, match="is gone"):
+        call(np.ones(3))
 
 
-def test_a_step_that_nobody_has_goes_with_its_arrays() -> None:
-    w, step = trained_square(0.01)
-    for _ in range(3):
-        step(tg.ones(2))
-    gone = weakref.ref(w), weakref.ref(step), weakref.ref(step._last())
-    del w, step
+def test_machine_code_has_no_step_that_is_gone() -> None:
+    x = np.ones(3)
+    step = doubling()
+    step.steps.clear()
+    step.last = step.hot = step.newest = None
     gc.collect()
-    assert [one() for one in gone] == [None, None, None]
+    for _ in range(4):
+        assert step(x).numpy()[0] == 2.0
+
+    class Own(Compiled):
+        def __call__(self, *args: Any) -> Any:
+            return "own"
+
+    own = Own(lambda x: x * 2.0)
+    for _ in range(3):
+        assert Compiled.__call__(own, x).numpy()[0] == 2.0
+    assert own(x) == "own"
 
 
 def test_threads_have_results_of_their_own() -> None:

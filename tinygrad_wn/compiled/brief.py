@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..kernels import called
-from ..kernels.address import address_of, place_in
+from ..kernels.address import place_in
 from ..slot import changes, differentiated, slot
 from ..tensor import Tensor, serials, wrap
 from ..walk import Written, recording
@@ -27,12 +27,22 @@ SERIAL, WAITS = place_in(_written, _written.serial), place_in(_written, _written
 
 
 class Brief:
-    """The words of a step, and two boxes for its result: the one that nobody holds is the next."""
+    """The words of a step, and two boxes for its result, which take turns; one that is not free then is replaced.
 
-    def __init__(self, table: int, result: tuple[Any, ...], written: Written, recorded: bool) -> None:
+    `asked` holds what says whether values outside are the same, and what `changes` was when all else was: both at once,
+    as machine code may read it at any time.
+    """
+
+    def __init__(
+        self, table: int, result: tuple[Any, ...], written: Written, recorded: bool, current: Callable[..., bool]
+    ) -> None:
+        self.asked: list[object] = [bool, None]
         self.make = partial(_box, *result)
         self.boxes = [self.make(), self.make()]
-        head: dict[int, object] = {
+        self.words = np.zeros(called.BOXES + 2 * called.BOX, np.int64)
+        objects = {
+            called.CURRENT: current,
+            called.ASKED: self.asked,
             called.CHANGES: changes,
             called.OVER: slot.over,
             called.INSIDE: differentiated,
@@ -45,25 +55,19 @@ class Brief:
             called.TRUE: True,
             called.FALSE: False,
         }
-        self.words = np.zeros(called.BOXES + 2 * called.BOX, np.int64)
-        for place, one in head.items():
-            self.words[place] = id(one)
-        for place, number in {
+        numbers = {
             called.TABLE: table,
             called.WRITTEN: id(written) if written.writes else 0,
             called.SERIAL: SERIAL,
             called.WAITS: WAITS,
             called.GRAD: GRAD,
             called.WANTS: WANTS,
+            called.WEAK: Tensor.__weakrefoffset__ // 8,
             called.NEXT: called.BOXES,
-        }.items():
+        }
+        for place, number in numbers.items() | {place: id(one) for place, one in objects.items()}.items():
             self.words[place] = number
         self.words[called.BOXES :] = [id(one) for box in self.boxes for one in box]
-        self.at = address_of(self.words)
-
-    def depends_on(self, same: Callable[[], bool], seen: object) -> None:
-        """Run as long as `same()`, and `changes` holds that very object; the caller keeps both."""
-        self.words[called.SAME], self.words[called.SEEN] = id(same), id(seen)
 
 
 def _box(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Tensor, Array, tuple[Array]]:

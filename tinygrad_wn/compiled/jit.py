@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import CompileError, DTypeError
+from ..errors import CompileError, DTypeError, StateError
 from ..kernels.called import called
 from ..kernels.entry import handed
 from ..slot import changes, differentiated, slot
@@ -51,8 +51,8 @@ class Compiled:
         """The step that ran last of those that take nothing but arrays."""
         self.hot: Step | None = None
         """The same, if it is one function and has one result."""
-        self.where = np.zeros(1, np.int64)
-        """Where machine code finds the words of that step, if it is brief; or 0."""
+        self.direct: list[Any] = []
+        """That step and its words, if machine code may call it."""
         self.newest: Step | None = None
         self.recording = threading.RLock()
         self.methods: dict[int, Compiled] = {}
@@ -121,9 +121,13 @@ class Compiled:
     def _let_called(self, step: Step) -> None:
         """Have machine code called in the place of `__call__`, which it calls where it does not run the step."""
         if step.direct and type(self) is Compiled:
-            state = (self.where, MethodType(Compiled.__call__, self))
+            state = (self.direct, _weakly(self))
             self.__class__ = type("Compiled", (Compiled,), {"__call__": handed(called, state)})
-        self.where[0] = step.direct.at if step.direct else 0
+        self.direct[:] = [step, step.direct.words] if step.direct else []
+
+    def __del__(self) -> None:
+        """Let go of the step: the class, which holds it, goes when Python next collects."""
+        vars(self).get("direct", []).clear()
 
     def _recorded(self, structure: Any, arrays: list[Array], leaves: list[Any], known: list[Step]) -> Any:
         own = [np.asarray(x.data) for x in arrays]  # over a buffer: views of these have them as base, not the base of x
@@ -196,10 +200,23 @@ class Compiled:
         return drawn(self._last().plan, style)
 
 
+def _weakly(compiled: Compiled) -> Callable[..., Any]:
+    """`Compiled.__call__`, of one that is not kept."""
+    one = weakref.ref(compiled)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        found = one()
+        if found is None:
+            raise StateError("tg.jit: the compiled function is gone", hint="keep it as long as its __call__")
+        return Compiled.__call__(found, *args, **kwargs)
+
+    return call
+
+
 def _plain(x: Any) -> Array:
     """The array of an argument, as a step takes it: contiguous, aligned, of native byte order."""
     array = as_array(x)
-    plain = array.flags.c_contiguous and array.flags.aligned and array.dtype is np.dtype(array.dtype.type)
+    plain = array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative
     return array if plain else np.array(array, array.dtype.type, order="C")
 
 

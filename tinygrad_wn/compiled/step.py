@@ -113,7 +113,7 @@ class Step:
         self.touched = sorted({x.memory.place for x in targets if x.memory.kind == "argument"})
         """Arguments that the step writes to."""
         known = called.KNOWN and self.brief and self.still and self.single
-        self.direct = Brief(self.at, self.shapes[0], self.written, self.recording) if known else None
+        self.direct = Brief(self.at, self.shapes[0], self.written, self.recording, Step.current) if known else None
 
     def _output(self, recorder: Recorder, x: Any) -> Any:
         """Where a result that is computed anew in each run will lie; what comes from outside stays as it is."""
@@ -152,10 +152,10 @@ class Step:
         return True
 
     def _depends_on(self, same: Callable[[], bool], seen: int) -> None:
-        """What is looked at in each call; machine code is told before the old objects may go."""
-        if self.direct:
-            self.direct.depends_on(same, seen)
+        """What is looked at in each call."""
         self.same, self.changes = same, seen
+        if self.direct:
+            self.direct.asked[:] = same, seen
 
     def run(self, given: tuple[Any, ...]) -> Any:
         """Run on tensors or arrays of the recorded signature; None where one does not fit after all."""
@@ -181,7 +181,7 @@ class Step:
             return False
         for x, (shape, dtype) in zip(given, self.forms, strict=True):
             own = x._data if type(x) is Tensor else x
-            if type(own) is not np.ndarray or own.shape != shape or own.dtype is not dtype or not own.flags.carray:
+            if type(own) is not np.ndarray or own.shape != shape or own.dtype != dtype or not own.flags.carray:
                 return False
             if own is not x and x._wants:
                 return False

@@ -52,7 +52,10 @@ def handed(function: Any, state: object) -> Callable[..., Any]:
 @cache
 def _method(function: Any) -> _Method:
     found = _compiled(function, 3)
-    return _Method(b"step", found.library.get_pointer_to_function(found.fndesc.llvm_cfunc_wrapper_name), OBJECTS, None)
+    code = found.library.get_pointer_to_function(found.fndesc.llvm_cfunc_wrapper_name)
+    made = _Method(b"step", code, OBJECTS, None)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(made))  # for ever: it may be called while the interpreter ends
+    return made
 
 
 @piece

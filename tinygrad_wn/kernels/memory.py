@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.np import arrayobj
 
 from .address import pointer_at
-from .bundle import DATA, DTYPE, FLAGS, ITEMS, NDIM, READABLE, SHAPE, TYPE
+from .bundle import DATA, DTYPE, FLAGS, ITEMS, LETTERS, NDIM, READABLE, SHAPE, TYPE
 from .jit import kernel
 from .vector import piece
 
@@ -68,7 +68,10 @@ def item(given: Any, place: Any, kind: Any, slot: Any, wants: Any, true: Any) ->
 def fits(one: Any, model: Any) -> Any:
     """Whether an object is an array of the type, shape and dtype of a model, contiguous and aligned."""
     words, model_words = pointer_at(np.int64, one), pointer_at(np.int64, model)
-    if words[TYPE] != model_words[TYPE] or words[DTYPE] != model_words[DTYPE]:
+    if words[TYPE] != model_words[TYPE]:
+        return False
+    dtype, wanted_dtype = pointer_at(np.int32, words[DTYPE]), pointer_at(np.int32, model_words[DTYPE])
+    if (dtype[LETTERS] ^ wanted_dtype[LETTERS]) & 0xFFFFFF:  # the kind, the letter and the order of bytes
         return False
     halves, model_halves = pointer_at(np.int32, one), pointer_at(np.int32, model)
     if halves[FLAGS] & READABLE != READABLE or halves[NDIM] != model_halves[NDIM]:
