@@ -214,6 +214,31 @@ def test_values_outside_are_asked_for_in_each_call() -> None:
         for _ in range(3):
             assert_array_equal(step(np.ones(3)).numpy(), np.full(3, factor))
         watched(step, lambda: step(np.ones(3)))
+    factor = float("4.0")  # another object of the same value
+    watched(step, lambda: step(np.ones(3)), seen=1)
+    watched(step, lambda: step(np.ones(3)))
+
+
+def test_a_change_while_it_looks_goes_through_python() -> None:
+    step = doubling()
+    direct = step._last().direct
+    assert direct is not None
+
+    def changed() -> bool:
+        changes[0] += 1
+        return True
+
+    direct.asked[0] = changed
+    watched(step, lambda: step(np.ones(3)), seen=1)
+    watched(step, lambda: step(np.ones(3)))
+
+
+def test_a_step_that_draws_goes_through_python() -> None:
+    drop = tg.nn.Dropout(0.5, rng=0)
+    step, x = tg.jit(drop), np.ones(64)
+    found = [step(x).numpy().copy() for _ in range(4)]
+    watched(step, lambda: found.append(step(x).numpy()), seen=1)
+    assert len({one.tobytes() for one in found}) == 5
 
 
 def test_a_graph_from_before_a_step_that_writes_refuses_whoever_called_the_step() -> None:
