@@ -207,7 +207,8 @@ def _weakly(compiled: Compiled) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         found = one()
         if found is None:
-            raise StateError("tg.jit: the compiled function is gone", hint="keep it as long as its __call__")
+            hint = "keep it as long as its __call__; where objects that hold each other are collected, it goes first"
+            raise StateError("tg.jit: the compiled function is gone", hint=hint)
         return Compiled.__call__(found, *args, **kwargs)
 
     return call

@@ -7,6 +7,7 @@ numbers are.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,9 @@ from .address import pointer_at
 from .bundle import DATA, DTYPE, FLAGS, ITEMS, LETTERS, NDIM, READABLE, SHAPE, TYPE
 from .jit import kernel
 from .vector import piece
+
+SWAPPED = ord(">" if sys.byteorder == "little" else "<")
+"""The letter of dtypes whose bytes lie the other way round, after those of their kind and type."""
 
 
 def _viewer(layout: str, readonly: bool) -> Any:
@@ -70,8 +74,8 @@ def fits(one: Any, model: Any) -> Any:
     words, model_words = pointer_at(np.int64, one), pointer_at(np.int64, model)
     if words[TYPE] != model_words[TYPE]:
         return False
-    dtype, wanted_dtype = pointer_at(np.int32, words[DTYPE]), pointer_at(np.int32, model_words[DTYPE])
-    if (dtype[LETTERS] ^ wanted_dtype[LETTERS]) & 0xFFFFFF:  # the kind, the letter and the order of bytes
+    letters = pointer_at(np.int32, words[DTYPE])[LETTERS]
+    if (letters ^ pointer_at(np.int32, model_words[DTYPE])[LETTERS]) & 0xFFFF or letters >> 16 & 0xFF == SWAPPED:
         return False
     halves, model_halves = pointer_at(np.int32, one), pointer_at(np.int32, model)
     if halves[FLAGS] & READABLE != READABLE or halves[NDIM] != model_halves[NDIM]:
