@@ -89,6 +89,17 @@ def test_compiled_steps_take_the_same_notes_whatever_is_done_between_them(
         assert_allclose(ends[1][one], ends[0][one], rtol=close, atol=close)
 
 
+def test_notes_do_not_make_a_step_longer_than_brief() -> None:
+    """They write one row of many; of the digits' network, all rows are twice what the rest of a step touches."""
+    layers = [nn.Linear(64, 64, rng=0), nn.ReLU(), nn.Linear(64, 32, rng=1), nn.ReLU(), nn.Linear(32, 10, rng=2)]
+    net = nn.weight_norm(nn.Sequential(*layers))
+    optimizer = optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    tg.NormRecorder(net, optimizer, 100)
+    step = tg.jit(step_of(net, optimizer))
+    step(np.ones((32, 64), "f4"), np.arange(32) % 10)
+    assert step._last().brief
+
+
 def test_an_epoch_in_one_call_is_recorded_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dynamics, "ROOM", 3)
     tables = []

@@ -1,5 +1,6 @@
 """Schedules against their formulas, and gradients clipped by their norm."""
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -80,6 +81,11 @@ def test_every_group_keeps_its_own_first_rate() -> None:
 )
 def test_options_of_schedules_are_checked(kind: Any, options: Any, fact: str) -> None:
     assert fact in message(ValueRangeError, lambda: kind(optim.SGD([leaf([1.0])], 0.1), *options))
+
+
+def test_help_shows_what_a_schedule_takes() -> None:
+    assert [*inspect.signature(tg.optim.Cosine).parameters] == ["optimizer", "steps", "final"]
+    assert [*inspect.signature(tg.optim.Step).parameters] == ["optimizer", "every", "factor"]
 
 
 def test_a_schedule_needs_an_optimizer() -> None:

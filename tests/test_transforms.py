@@ -166,6 +166,9 @@ def test_argnums_choose_the_arguments_and_the_form_of_the_result(xy: tuple[Array
     close(tg.jacobian(lambda x, y: x * y, 1)(x, y), np.diag(x))
     close(tg.jacobian(lambda x, y: x * y, (0, 1))(x, y)[0], np.diag(y))
     close(tg.hessian(f, 0)(x, y), np.diag(2 * y))
+    (by_xx, by_xy), (by_yx, by_yy) = tg.hessian(f, (0, -1))(x, y)
+    for found, expected in ((by_xx, 2 * y), (by_xy, 2 * x), (by_yx, 2 * x), (by_yy, 0 * x)):
+        close(found, np.diag(expected))
     close(tg.jvp(f, (x, y), (x, y))[1], np.sum(by_x * x + by_y * y))
     close(tg.jvp(f, (x, y), (y,), argnums=1)[1], np.sum(by_y * y))
     close(tg.vjp(f, x, y, argnums=1)[1](1.0)[0], by_y)

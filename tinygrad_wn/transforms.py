@@ -224,14 +224,19 @@ def _stacked(rows: list[Tensor], y: Tensor, x: Tensor) -> Tensor:
     return stack(rows).reshape(*y.shape, *x.shape)
 
 
-def hessian(f: Function, argnums: int = 0) -> Function:
+def hessian(f: Function, argnums: Argnums = 0) -> Function:
     """A function that returns ∂²f/∂x², of shape (*x's shape, *x's shape), for an f with one value.
+
+    For several `argnums`, a tuple of tuples: ∂²f/∂x∂y at the place of x, and in it at that of y.
 
     >>> tg.hessian(lambda x: (x**3).sum())(tg.tensor([1.0, 2.0]))
     Tensor([[ 6.,  0.],
             [ 0., 12.]])
     """
-    return jacobian(grad(f, argnums), argnums)
+    if not isinstance(argnums, tuple):
+        return jacobian(grad(f, argnums), argnums)
+    rows = [jacobian(grad(f, n), argnums) for n in argnums]
+    return wraps(f)(lambda *args, **kwargs: tuple(row(*args, **kwargs) for row in rows))
 
 
 def hvp(f: Function, primals: Any, tangents: Any, argnums: Argnums | None = None) -> tuple[Tensor, ...]:

@@ -29,6 +29,9 @@ LANES = 16
 UPDATES = {"sgd_update": (1, 1), "momentum_update": (1, 2), "adam_update": (2, 3)}
 """Scalars of an update, and arrays of a parameter that get new values."""
 
+NOTES = ("note_lengths", "note_changes")
+"""Ops that write one row of many."""
+
 
 def made(shape: tuple[int, ...], dtype: Any, row: int = 0) -> View:
     """New memory of the step; rows of a matrix are `row` numbers apart, if that is given."""
@@ -307,5 +310,6 @@ def work(calls: list[Call]) -> float:
 
 
 def touched(calls: list[Call]) -> int:
-    """Numbers that calls read and write."""
-    return sum(x.size for call in calls for x in (*call.given, *call.results) if isinstance(x, View))
+    """Numbers that calls read and write; one row of the many that are kept for notes does not count."""
+    found = (x for call in calls if call.op.name not in NOTES for x in (*call.given, *call.results))
+    return sum(x.size for x in found if isinstance(x, View))

@@ -25,7 +25,8 @@ def load(path: str | os.PathLike[str], label: str | int | None = None) -> Datase
     class, target or y, else the last). IDX, also as `.gz`: the path of a file of images, with the file of their labels
     beside it, or of a folder with one or more such pairs, whose rows follow each other, those for training first.
 
-    Images of any shape become rows; the values are kept as they are (8-bit pixels stay 0 … 255). Nothing is unpickled.
+    Images of any shape become rows; the values become float32, and are not scaled (8-bit pixels stay 0 … 255). Nothing
+    is unpickled.
 
     Raises StateError when a file is damaged, of another kind, or lacks an array, a line or its partner; what `Dataset`
     raises when the arrays do not fit; ValueRangeError for a `label` that is not there; and, with advice, the OSError of

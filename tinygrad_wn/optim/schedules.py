@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import ABCMeta, abstractmethod
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 class _Begun(ABCMeta):
     """Sets the rates once a schedule is made, when its class has all that its formula asks for."""
+
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        found = inspect.signature(cls.__init__)  # type: ignore[misc]
+        return found.replace(parameters=[*found.parameters.values()][1:])
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         schedule = super().__call__(*args, **kwargs)
