@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from refusals import message
 from training import step_of
 
 import tinygrad_wn as tg
@@ -22,13 +23,6 @@ WIDEST = np.longdouble
 LAYERS: list[Callable[..., Any]] = [nn.BatchNorm1d, nn.MeanOnlyBatchNorm1d]
 MOMENTA = st.sampled_from([0.1, 0.5, 1.0, 0.0, None])
 every_layer = pytest.mark.parametrize("kind", LAYERS, ids=["full", "mean only"])
-
-
-def message(kind: type[Exception], call: Callable[[], object]) -> str:
-    with pytest.raises(kind) as caught:
-        call()
-    assert type(caught.value) is kind
-    return str(caught.value)
 
 
 @st.composite

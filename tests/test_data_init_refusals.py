@@ -1,37 +1,17 @@
 """Data-dependent initialization: what it refuses, with nothing changed."""
 
 import re
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from refusals import message, unchanged
 from test_data_init import batch, mlp
 
 import tinygrad_wn as tg
 from tinygrad_wn import nn
 from tinygrad_wn.errors import DTypeError, ShapeError, StateError, ValueRangeError
-
-
-def message(kind: type[Exception], call: Callable[[], object]) -> str:
-    with pytest.raises(kind) as caught:
-        call()
-    assert type(caught.value) is kind
-    return str(caught.value)
-
-
-def unchanged(net: nn.Module, call: Callable[[], object], kind: type[Exception]) -> str:
-    """The message of an error that leaves the values, and the layers, as they were."""
-    before = net.state_dict()
-    attributes = [set(vars(part)) for _, part in net.named_modules()]
-    text = message(kind, call)
-    after = net.state_dict()
-    for name, values in before.items():
-        assert_array_equal(after[name], values)
-    assert [set(vars(part)) for _, part in net.named_modules()] == attributes
-    return text
 
 
 @pytest.mark.parametrize("normalized", [True, False])

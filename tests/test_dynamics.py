@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from refusals import message
 from training import step_of
 
 import tinygrad_wn as tg
@@ -27,13 +28,6 @@ BREAKERS: dict[str, Callable[[Any], Any]] = {
     "decay": lambda net: optim.SGD(net.parameters(), lr=0.1, weight_decay=0.01),
     "decoupled decay": lambda net: optim.AdamW(net.parameters(), lr=0.01),
 }
-
-
-def message(kind: type[Exception], call: Callable[[], object]) -> str:
-    with pytest.raises(kind) as caught:
-        call()
-    assert type(caught.value) is kind
-    return str(caught.value)
 
 
 def mlp(dtype: str = "float64", seed: int = 0, axis: Any = 0) -> Any:

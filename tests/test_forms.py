@@ -3,7 +3,6 @@
 import copy
 import pickle
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from refusals import message
 from training import step_of
 
 import tinygrad_wn as tg
@@ -26,13 +26,6 @@ FORMS: list[dict[str, Any]] = [
     for v in (False, True)
     for g in (False, True)
 ]
-
-
-def message(kind: type[Exception], call: Callable[[], object]) -> str:
-    with pytest.raises(kind) as caught:
-        call()
-    assert type(caught.value) is kind
-    return str(caught.value)
 
 
 def mlp(dtype: str = "float64", seed: int = 0, axis: Any = 0, **form: Any) -> Any:

@@ -3,7 +3,6 @@
 import re
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose, assert_array_equal
+from refusals import message, unchanged
 
 import tinygrad_wn as tg
 from tinygrad_wn import nn
@@ -38,21 +38,6 @@ NAMES = {
         *("3.weight", "3.bias"),
     ],
 }
-
-
-def message(kind: type[Exception], call: Callable[[], object]) -> str:
-    with pytest.raises(kind) as caught:
-        call()
-    assert type(caught.value) is kind
-    return str(caught.value)
-
-
-def unchanged(net: nn.Module, call: Callable[[], object], kind: type[Exception]) -> str:
-    before = net.state_dict()
-    text = message(kind, call)
-    for name, values in net.state_dict().items():
-        assert_array_equal(values, before[name])
-    return text
 
 
 def network(seed: int = 0, normalized: bool = True, axis: Any = 0, dtype: str = "float32") -> Any:

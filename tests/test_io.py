@@ -13,19 +13,13 @@ import pytest
 from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_array_equal
+from refusals import message
 
 import tinygrad_wn as tg
 from tinygrad_wn import nn
 from tinygrad_wn.errors import DTypeError, StateError
 
 SEEDS = st.integers(0, 2**32)
-
-
-def message(kind: type[Exception], call: Callable[[], object]) -> str:
-    with pytest.raises(kind) as caught:
-        call()
-    assert type(caught.value) is kind
-    return str(caught.value)
 
 
 def file_of(obj: Any, metadata: Any = None) -> bytes:

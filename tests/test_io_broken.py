@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
-from test_io import file_of, loaded, message, packed, same_bits
+from refusals import message
+from test_io import file_of, loaded, packed, same_bits
 
 import tinygrad_wn as tg
 from tinygrad_wn import nn

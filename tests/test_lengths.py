@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from refusals import message
 
 import tinygrad_wn as tg
 from tinygrad_wn import nn, optim
@@ -14,13 +15,6 @@ from tinygrad_wn.errors import DTypeError, StateError, ValueRangeError, ZeroNorm
 
 SEEDS = st.integers(0, 2**32)
 DTYPES = st.sampled_from(["float32", "float64"])
-
-
-def message(kind: type[Exception], call: Callable[[], object]) -> str:
-    with pytest.raises(kind) as caught:
-        call()
-    assert type(caught.value) is kind
-    return str(caught.value)
 
 
 def mlp(dtype: str = "float64", seed: int = 0) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 from numpy.testing import assert_array_equal
+from refusals import message
 
 import tinygrad_wn as tg
 from tinygrad_wn import nn
@@ -17,13 +18,6 @@ from tinygrad_wn.errors import DTypeError, StateError
 
 def parameter(*values: float) -> tg.Tensor:
     return tg.tensor(list(values), requires_grad=True)
-
-
-def message(kind: type[Exception], call: Callable[[], object]) -> str:
-    with pytest.raises(kind) as caught:
-        call()
-    assert type(caught.value) is kind
-    return str(caught.value)
 
 
 def small_net(rng: int = 0) -> Any:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose, assert_array_equal
+from refusals import message
 
 import tinygrad_wn as tg
 from tinygrad_wn import nn
@@ -19,13 +20,6 @@ DTYPES = st.sampled_from(["float32", "float64"])
 SIZES = st.integers(1, 5)
 SEEDS = st.integers(0, 2**32)
 NUMBERS = st.floats(-4, 4, width=32)
-
-
-def message(kind: type[Exception], call: Callable[[], object]) -> str:
-    with pytest.raises(kind) as caught:
-        call()
-    assert type(caught.value) is kind
-    return str(caught.value)
 
 
 # Linear

@@ -9,6 +9,7 @@ from every_op import kernels_or_definitions
 from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose, assert_array_equal
+from refusals import message
 
 import tinygrad_wn as tg
 from tinygrad_wn import optim
@@ -26,13 +27,6 @@ MAKERS: list[Callable[..., optim.Optimizer]] = [
     optim.AdamW,
 ]
 every_optimizer = pytest.mark.parametrize("make", MAKERS, ids=["SGD", "momentum", "Adam", "AdamW"])
-
-
-def message(kind: type[Exception], call: Callable[[], object]) -> str:
-    with pytest.raises(kind) as caught:
-        call()
-    assert type(caught.value) is kind
-    return str(caught.value)
 
 
 def leaf(values: Any, dtype: str = "float64") -> tg.Tensor:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
-from test_optim import every_optimizer, leaf, message
+from refusals import message
+from test_optim import every_optimizer, leaf
 
 import tinygrad_wn as tg
 from tinygrad_wn import optim

@@ -12,6 +12,7 @@ from training import step_of
 import tinygrad_wn as tg
 from tinygrad_wn import nn
 from tinygrad_wn.compiled import writer
+from tinygrad_wn.slot import changes
 
 pytestmark = pytest.mark.once
 
@@ -287,6 +288,23 @@ def test_options_of_a_group_are_live_however_they_are_set():
     kinds[0][1].param_groups[0]["params"].clear()
     with pytest.raises(tg.errors.StateError, match="not a state for each parameter"):
         kinds[0][0](tg.ones(2))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda group: group.__delitem__("lr"),
+        lambda group: group.pop("lr"),
+        lambda group: group.popitem(),
+        lambda group: group.clear(),
+        lambda group: group["params"].clear(),
+    ],
+)
+def test_whatever_is_taken_out_of_a_group_is_told(change):
+    optimizer = tg.optim.SGD([tg.ones(2, requires_grad=True)], lr=0.1)
+    before = changes[0]
+    change(optimizer.param_groups[0])
+    assert changes[0] > before
 
 
 def test_first_calls_of_several_threads_are_one_after_the_other():

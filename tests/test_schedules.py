@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose, assert_array_equal
-from test_optim import NUMBERS, leaf, message
+from refusals import message
+from test_optim import NUMBERS, leaf
 
 import tinygrad_wn as tg
 from tinygrad_wn import optim

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose, assert_array_equal
+from refusals import message
 
 import tinygrad_wn as tg
 from tinygrad_wn import nn
@@ -23,13 +24,6 @@ class Holder(nn.Module):
 
     def forward(self, x: Any) -> Any:
         return tg.sum(nn.effective(self.weight) * x)
-
-
-def message(kind: type[Exception], call: Callable[[], object]) -> str:
-    with pytest.raises(kind) as caught:
-        call()
-    assert type(caught.value) is kind
-    return str(caught.value)
 
 
 def mlp(dtype: str = "float32") -> Any:

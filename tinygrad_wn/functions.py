@@ -42,6 +42,8 @@ def stack(arrays: Sequence[Any], axis: int = 0) -> Tensor:
 def take(x: Any, indices: Any, axis: int = 0) -> Tensor:
     """Entries of `x` at integer `indices` along `axis`; negative ones count from the end.
 
+    A mask is the places where it is true. Raises ShapeError for one with several axes.
+
     >>> tg.take(tg.tensor([10.0, 20.0, 30.0]), tg.tensor([2, 0, 2]))
     Tensor([30., 10., 30.])
     """

@@ -151,8 +151,8 @@ class Optimizer(ABC):
     def step(self) -> None:
         """Update every parameter that has a gradient; one whose `.grad` is None stays as it is.
 
-        Raises, before anything is written, DTypeError or ShapeError for a gradient that does not fit, and
-        ValueRangeError for an option that is out of range.
+        Raises, before anything is written, DTypeError or ShapeError for a gradient that does not fit, ValueRangeError
+        for an option that is out of range, and StateError where a group was given other parameters by hand.
         """
         comes_first(self)
         depends_on(self._known)
